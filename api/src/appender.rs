@@ -1,0 +1,189 @@
+//! The appender: the one place where commands become events.
+//!
+//! Commands wait in a bounded queue. Whatever waits when the previous transaction has committed is
+//! the next batch: one transaction, one lock of the log's head, one commit for all of it. The
+//! batch grows by itself with the load, so nothing is delayed in order to fill it.
+//!
+//! **Invariant**: a command is answered with success only after the transaction that holds its
+//! events has committed with `synchronous_commit = on`.
+
+mod batch;
+mod decision_store;
+mod transaction;
+
+use std::time::Duration;
+
+use events::recorded::Metadata;
+use events::store::follow;
+use events::{Clock, Position};
+use sqlx::PgPool;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{Command, Rejection};
+pub use batch::{Accepted, IdempotencyKey};
+use transaction::AppendError;
+
+/// The most commands that wait. At 10,000 commands/s the last one waits 200 ms; beyond it the
+/// client hears 503 at once instead of queueing for longer than it would wait.
+pub const APPEND_QUEUE_MAX: usize = 2_048;
+
+/// The most commands in one transaction: larger batches no longer raise the rate, they only keep
+/// the first of the batch waiting for the last.
+pub const APPEND_BATCH_MAX: usize = 512;
+
+/// How long a batch is tried again while the database is away, before its clients hear 503.
+const APPEND_RETRY_MS: u64 = 3_000;
+
+/// The wait between two such tries.
+const APPEND_RETRY_PAUSE_MS: u64 = 50;
+
+/// A command on its way to the log.
+#[derive(Debug)]
+pub struct Submission {
+    pub command: Command,
+    pub key: Option<IdempotencyKey>,
+    pub metadata: Metadata,
+    reply: oneshot::Sender<Result<Accepted, Refusal>>,
+}
+
+/// Why a command was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    #[error("this Idempotency-Key was used with another request")]
+    KeyReused,
+    #[error("too many commands are waiting; nothing was stored")]
+    Busy,
+    #[error("the log cannot be reached; nothing was stored")]
+    Unavailable,
+    #[error(
+        "the log went away during the commit, so the command may have been stored or not; \
+         repeat it with an Idempotency-Key to be sure"
+    )]
+    Unknown,
+}
+
+/// Hands commands to the appender. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Appender {
+    queue: mpsc::Sender<Submission>,
+}
+
+impl Appender {
+    /// Makes the handle and the task behind it, which is to be [run](AppenderTask::run).
+    /// `log_head` is told each new head of the log.
+    #[must_use]
+    pub fn new(
+        log: PgPool,
+        clock: Clock,
+        log_head: watch::Sender<Position>,
+    ) -> (Self, AppenderTask) {
+        let (sender, queue) = mpsc::channel(APPEND_QUEUE_MAX);
+        (Self { queue: sender }, AppenderTask { queue, log, clock, log_head })
+    }
+
+    /// Appends what `command` brings about, and returns once it is durable.
+    ///
+    /// # Errors
+    /// The [`Refusal`]; nothing was appended then, except perhaps with [`Refusal::Unknown`].
+    pub async fn submit(
+        &self,
+        command: Command,
+        key: Option<IdempotencyKey>,
+        metadata: Metadata,
+    ) -> Result<Accepted, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.queue
+            .try_send(Submission { command, key, metadata, reply })
+            .map_err(|_| Refusal::Busy)?;
+        answer.await.unwrap_or(Err(Refusal::Unknown))
+    }
+}
+
+/// The task that owns the queue.
+#[derive(Debug)]
+pub struct AppenderTask {
+    queue: mpsc::Receiver<Submission>,
+    log: PgPool,
+    clock: Clock,
+    log_head: watch::Sender<Position>,
+}
+
+impl AppenderTask {
+    /// Appends batch after batch. When `shutdown` is cancelled it takes no more, appends what
+    /// waits, and returns.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut batch = Vec::with_capacity(APPEND_BATCH_MAX);
+        loop {
+            tokio::select! {
+                _ = self.queue.recv_many(&mut batch, APPEND_BATCH_MAX) => {}
+                () = shutdown.cancelled(), if !self.queue.is_closed() => self.queue.close(),
+            }
+            if batch.is_empty() && self.queue.is_closed() && self.queue.is_empty() {
+                return;
+            }
+            self.append_once(std::mem::take(&mut batch)).await;
+        }
+    }
+
+    async fn append_once(&self, batch: Vec<Submission>) {
+        if batch.is_empty() {
+            return;
+        }
+        match self.append_with_retry(&batch).await {
+            Ok(answers) => answer_all(batch, answers),
+            Err(AppendError::Statement(error)) if batch.len() > 1 => {
+                // One command the database cannot take must not fail its neighbours.
+                tracing::error!(%error, commands = batch.len(), "a batch was refused; appending one by one");
+                for submission in batch {
+                    Box::pin(self.append_once(vec![submission])).await;
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, commands = batch.len(), "a batch could not be appended");
+                let refusal = error.refusal();
+                let answers = batch.iter().map(|_| Err(refusal.clone())).collect();
+                answer_all(batch, answers);
+            }
+        }
+    }
+
+    /// Tries the transaction again while the connection fails. An attempt whose commit was cut off
+    /// is looked up in the log first, so that no batch is appended twice.
+    async fn append_with_retry(
+        &self,
+        batch: &[Submission],
+    ) -> Result<Vec<Result<Accepted, Refusal>>, AppendError> {
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(APPEND_RETRY_MS);
+        let mut in_doubt = None;
+        loop {
+            let attempt =
+                transaction::append_batch(&self.log, &self.clock, batch, &mut in_doubt).await;
+            match attempt {
+                Ok((head, answers)) => {
+                    follow::raise(&self.log_head, head.position);
+                    return Ok(answers);
+                }
+                Err(error @ (AppendError::Connection(_) | AppendError::InDoubt(_)))
+                    if tokio::time::Instant::now() < deadline =>
+                {
+                    tracing::warn!(%error, "the log went away during an append; trying again");
+                    tokio::time::sleep(Duration::from_millis(APPEND_RETRY_PAUSE_MS)).await;
+                }
+                Err(AppendError::Connection(error)) if in_doubt.is_some() => {
+                    return Err(AppendError::InDoubt(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn answer_all(batch: Vec<Submission>, answers: Vec<Result<Accepted, Refusal>>) {
+    for (submission, answer) in batch.into_iter().zip(answers) {
+        // A client that has gone no longer listens, and that is its right.
+        drop(submission.reply.send(answer));
+    }
+}

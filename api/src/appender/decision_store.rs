@@ -1,0 +1,316 @@
+//! The decision state in PostgreSQL: loaded for a batch under the lock of the log's head, written
+//! in the same transaction as the events.
+//!
+//! Each statement serves the whole batch and is left out when no command needs it: a batch of
+//! tweets costs one, whatever its size.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+use events::event::relationship_stream;
+use events::store::append::Head;
+use events::{TweetId, UserId};
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+use super::Submission;
+use super::batch::{self, Accepted, KeptAnswer, KeyOf, Plan};
+use crate::domain::state::Relationship;
+use crate::domain::user::fold;
+use crate::domain::{Account, Command, DecisionState, Rejection};
+
+/// An answer is kept at least this long: longer than any client keeps retrying.
+const KEY_KEPT_HOURS: i32 = 24;
+
+/// The most expired keys that one batch removes, so that cleaning up never delays an append.
+const KEYS_EXPIRED_PER_BATCH: i64 = 100;
+
+/// Loads what `batch` is decided against.
+pub(super) async fn load(
+    transaction: &mut PgConnection,
+    head: Head,
+    batch: &[Submission],
+) -> Result<(DecisionState, HashMap<KeyOf, KeptAnswer>), sqlx::Error> {
+    let needs = Needs::of(batch);
+    let mut state = DecisionState::at(head);
+    load_accounts(transaction, &needs, &mut state).await?;
+    load_taken(transaction, &needs, &mut state).await?;
+    load_tweets(transaction, &needs, &mut state).await?;
+    load_relationships(transaction, &needs, &mut state).await?;
+    let known = load_keys(transaction, batch).await?;
+    Ok((state, known))
+}
+
+/// Writes what `plan` changes of the decision state.
+pub(super) async fn save(transaction: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
+    // Deleted first: a name that became free in this batch may be taken again in it.
+    delete_accounts(transaction, &plan.deleted).await?;
+    insert_accounts(transaction, &plan.registered).await?;
+    keep_answers(transaction, &plan.kept, plan.decided_at).await
+}
+
+/// What a batch asks about.
+#[derive(Default)]
+struct Needs {
+    users: BTreeSet<UserId>,
+    username_keys: Vec<String>,
+    email_keys: Vec<String>,
+    tweets: Vec<TweetId>,
+    relationships: BTreeSet<(UserId, UserId)>,
+}
+
+impl Needs {
+    fn of(batch: &[Submission]) -> Self {
+        let mut needs = Self::default();
+        for Submission { command, .. } in batch {
+            needs.users.extend(command.caller());
+            match command {
+                Command::Register { username, email } => {
+                    needs.username_keys.push(username.key());
+                    needs.email_keys.push(email.key());
+                }
+                Command::DeleteTweet { tweet_id, .. } => needs.tweets.push(*tweet_id),
+                Command::Follow { follower_id, followed_id }
+                | Command::Unfollow { follower_id, followed_id } => {
+                    needs.users.insert(*followed_id);
+                    needs.relationships.insert((*follower_id, *followed_id));
+                }
+                Command::DeleteUser { .. } | Command::Tweet { .. } => {}
+            }
+        }
+        needs
+    }
+}
+
+async fn load_accounts(
+    transaction: &mut PgConnection,
+    needs: &Needs,
+    state: &mut DecisionState,
+) -> Result<(), sqlx::Error> {
+    if needs.users.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = needs.users.iter().map(|user| user.0).collect();
+    let accounts = sqlx::query_as!(
+        Account,
+        r#"
+        select user_id as "user_id: UserId", username, email, created_at
+        from accounts
+        where user_id = any($1)
+        "#,
+        &ids
+    )
+    .fetch_all(transaction)
+    .await?;
+    state.accounts.extend(accounts.into_iter().map(|account| (account.user_id, account)));
+    Ok(())
+}
+
+async fn load_taken(
+    transaction: &mut PgConnection,
+    needs: &Needs,
+    state: &mut DecisionState,
+) -> Result<(), sqlx::Error> {
+    if needs.username_keys.is_empty() {
+        return Ok(());
+    }
+    let rows = sqlx::query!(
+        r#"
+        select username_key, email_key from accounts where username_key = any($1)
+        union
+        select username_key, email_key from accounts where email_key = any($2)
+        "#,
+        &needs.username_keys,
+        &needs.email_keys,
+    )
+    .fetch_all(transaction)
+    .await?;
+    for row in rows {
+        state.taken_usernames.extend(row.username_key);
+        state.taken_emails.extend(row.email_key);
+    }
+    Ok(())
+}
+
+/// A tweet exists while its stream has a first version and no second.
+async fn load_tweets(
+    transaction: &mut PgConnection,
+    needs: &Needs,
+    state: &mut DecisionState,
+) -> Result<(), sqlx::Error> {
+    if needs.tweets.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = needs.tweets.iter().map(|tweet| tweet.0).collect();
+    let tweets = sqlx::query!(
+        r#"
+        select created.position, (created.payload ->> 'author_id')::bigint as "author_id!"
+        from events created
+        where created.position = any($1)
+            and created.type = 'TweetCreated'
+            and not exists (
+                select from events deleted
+                where deleted.stream = created.stream and deleted.version = 2
+            )
+        "#,
+        &ids
+    )
+    .fetch_all(transaction)
+    .await?;
+    state.tweets.extend(tweets.iter().map(|row| (TweetId(row.position), UserId(row.author_id))));
+    Ok(())
+}
+
+/// Who follows whom is what the last event of their stream says.
+async fn load_relationships(
+    transaction: &mut PgConnection,
+    needs: &Needs,
+    state: &mut DecisionState,
+) -> Result<(), sqlx::Error> {
+    if needs.relationships.is_empty() {
+        return Ok(());
+    }
+    let pairs: HashMap<String, (UserId, UserId)> = needs
+        .relationships
+        .iter()
+        .map(|&(follower, followed)| {
+            (relationship_stream(follower, followed), (follower, followed))
+        })
+        .collect();
+    let streams: Vec<String> = pairs.keys().cloned().collect();
+    let last = sqlx::query!(
+        r#"
+        select last.stream as "stream!", last.version as "version!", last.type = 'Followed' as "follows!"
+        from unnest($1::text[]) as asked (stream)
+        cross join lateral (
+            select stream, version, type
+            from events
+            where events.stream = asked.stream
+            order by version desc
+            limit 1
+        ) as last
+        "#,
+        &streams
+    )
+    .fetch_all(transaction)
+    .await?;
+    state.relationships.extend(last.into_iter().map(|row| {
+        (pairs[&row.stream], Relationship { version: row.version, follows: row.follows })
+    }));
+    Ok(())
+}
+
+async fn load_keys(
+    transaction: &mut PgConnection,
+    batch: &[Submission],
+) -> Result<HashMap<KeyOf, KeptAnswer>, sqlx::Error> {
+    let keys: Vec<KeyOf> = batch.iter().filter_map(batch::key_of).collect();
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let (callers, keys): (Vec<i64>, Vec<String>) =
+        keys.into_iter().map(|(caller, key)| (caller.0, key)).unzip();
+    let rows = sqlx::query!(
+        r#"
+        select caller as "caller: UserId", key, fingerprint,
+            answer as "answer: Json<Result<Accepted, Rejection>>"
+        from idempotency_keys
+        where (caller, key) in (select * from unnest($1::bigint[], $2::text[]))
+        "#,
+        &callers,
+        &keys
+    )
+    .fetch_all(transaction)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let first = KeptAnswer { fingerprint: row.fingerprint, answer: row.answer.0 };
+            ((row.caller, row.key), first)
+        })
+        .collect())
+}
+
+async fn delete_accounts(
+    transaction: &mut PgConnection,
+    deleted: &[UserId],
+) -> Result<(), sqlx::Error> {
+    if deleted.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = deleted.iter().map(|user| user.0).collect();
+    sqlx::query!("delete from accounts where user_id = any($1)", &ids).execute(transaction).await?;
+    Ok(())
+}
+
+async fn insert_accounts(
+    transaction: &mut PgConnection,
+    registered: &[Account],
+) -> Result<(), sqlx::Error> {
+    if registered.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = registered.iter().map(|account| account.user_id.0).collect();
+    let usernames: Vec<String> =
+        registered.iter().map(|account| account.username.clone()).collect();
+    let emails: Vec<String> = registered.iter().map(|account| account.email.clone()).collect();
+    let username_keys: Vec<String> = usernames.iter().map(|name| fold(name)).collect();
+    let email_keys: Vec<String> = emails.iter().map(|email| fold(email)).collect();
+    let created: Vec<DateTime<Utc>> = registered.iter().map(|account| account.created_at).collect();
+    sqlx::query!(
+        r#"
+        insert into accounts (user_id, username, email, username_key, email_key, created_at)
+        select * from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+        "#,
+        &ids,
+        &usernames,
+        &emails,
+        &username_keys,
+        &email_keys,
+        &created,
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+async fn keep_answers(
+    transaction: &mut PgConnection,
+    kept: &[(KeyOf, KeptAnswer)],
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let callers: Vec<i64> = kept.iter().map(|((caller, _), _)| caller.0).collect();
+    let keys: Vec<String> = kept.iter().map(|((_, key), _)| key.clone()).collect();
+    let prints: Vec<Vec<u8>> = kept.iter().map(|(_, first)| first.fingerprint.clone()).collect();
+    let answers: Vec<_> = kept.iter().map(|(_, first)| Json(&first.answer)).collect();
+    sqlx::query!(
+        r#"
+        with expired as (
+            delete from idempotency_keys
+            where (caller, key) in (
+                select caller, key from idempotency_keys
+                where recorded_at < $5::timestamptz - make_interval(hours => $6)
+                order by recorded_at
+                limit $7
+            )
+        )
+        insert into idempotency_keys (caller, key, fingerprint, answer, recorded_at)
+        select caller, key, fingerprint, answer, $5
+        from unnest($1::bigint[], $2::text[], $3::bytea[], $4::jsonb[])
+            as kept (caller, key, fingerprint, answer)
+        "#,
+        &callers,
+        &keys,
+        &prints,
+        &answers as _,
+        now,
+        KEY_KEPT_HOURS,
+        KEYS_EXPIRED_PER_BATCH,
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! One batch, one transaction.
+
+use events::Clock;
+use events::store::append::{self, Head};
+use events::store::{is_connection_failure, read};
+use sqlx::{PgConnection, PgPool};
+
+use super::batch::{self, Plan};
+use super::decision_store;
+use super::{Accepted, Refusal, Submission};
+
+/// Why a batch was not appended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AppendError {
+    /// The connection failed before the commit: nothing was appended.
+    #[error("the log cannot be reached: {0}")]
+    Connection(sqlx::Error),
+    /// The connection failed during the commit: the batch is in the log or it is not.
+    #[error("the commit was cut off: {0}")]
+    InDoubt(sqlx::Error),
+    /// The database refused a statement: nothing was appended, and trying again would not help.
+    #[error("the log refused the batch: {0}")]
+    Statement(sqlx::Error),
+}
+
+impl AppendError {
+    pub(super) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Connection(_) | Self::Statement(_) => Refusal::Unavailable,
+            Self::InDoubt(_) => Refusal::Unknown,
+        }
+    }
+}
+
+impl From<sqlx::Error> for AppendError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_connection_failure(&error) { Self::Connection(error) } else { Self::Statement(error) }
+    }
+}
+
+/// Appends `batch`, or finds out that an earlier attempt, whose commit was cut off, did.
+pub(super) async fn append_batch(
+    log: &PgPool,
+    clock: &Clock,
+    batch: &[Submission],
+    in_doubt: &mut Option<Plan>,
+) -> Result<(Head, Vec<Result<Accepted, Refusal>>), AppendError> {
+    let mut transaction = log.begin().await?;
+    let head = append::lock_head(&mut transaction).await?;
+    // The lock is ours, so the transaction in doubt has ended one way or the other.
+    if let Some(plan) = in_doubt.as_mut() {
+        if is_in_log(&mut transaction, plan).await? {
+            return Ok((plan.new_head, std::mem::take(&mut plan.answers)));
+        }
+        *in_doubt = None;
+    }
+
+    let (state, known) = decision_store::load(&mut transaction, head, batch).await?;
+    let plan = batch::decide(batch, state, known, clock.now());
+    if plan.is_empty() {
+        return Ok((head, plan.answers));
+    }
+    append::append(&mut transaction, plan.old_head, plan.new_head, &plan.events, plan.decided_at)
+        .await?;
+    decision_store::save(&mut transaction, &plan).await?;
+
+    let plan = in_doubt.insert(plan);
+    transaction.commit().await.map_err(AppendError::InDoubt)?;
+    tracing::debug!(
+        commands = batch.len(),
+        events = plan.events.len(),
+        log.position = plan.new_head.position.0,
+        "appended"
+    );
+    Ok((plan.new_head, std::mem::take(&mut plan.answers)))
+}
+
+/// Whether the events of `plan` are in the log.
+async fn is_in_log(transaction: &mut PgConnection, plan: &Plan) -> Result<bool, sqlx::Error> {
+    let Some(first) = plan.events.first() else { return Ok(false) };
+    Ok(read::event_id_at(transaction, first.position).await? == Some(first.event_id))
+}

@@ -1,0 +1,185 @@
+//! Reading requests: bodies, paths and queries, each refused with a sentence when it does not fit.
+
+use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, StatusCode};
+use events::TweetId;
+use events::recorded::Metadata;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tower_http::request_id::RequestId;
+
+use crate::appender::IdempotencyKey;
+use crate::problem::Problem;
+use crate::views::Page;
+
+/// The largest page of any list.
+pub const LIMIT_MAX: i64 = 100;
+
+/// The most characters of an idempotency key: room for a UUID and a prefix, twice over.
+const IDEMPOTENCY_KEY_MAX_CHARS: usize = 200;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A JSON body.
+#[derive(Debug, Clone, Copy)]
+pub struct Json<T>(pub T);
+
+/// A number in the path.
+#[derive(Debug, Clone, Copy)]
+pub struct Id<T>(pub T);
+
+/// `skip` and `limit` of a list of users.
+#[derive(Debug, Clone, Copy)]
+pub struct UserPage(pub Page);
+
+/// `skip` and `limit` of a list of tweets.
+#[derive(Debug, Clone, Copy)]
+pub struct TweetPage(pub Page);
+
+/// Where a page of a feed begins.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedQuery {
+    pub page: Page,
+    pub before: Option<TweetId>,
+    pub at: Option<events::Position>,
+}
+
+/// What a command brings with it beside what it says.
+#[derive(Debug, Clone)]
+pub struct CommandContext {
+    pub key: Option<IdempotencyKey>,
+    pub metadata: Metadata,
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match axum::Json::<T>::from_request(request, state).await {
+            Ok(axum::Json(value)) => Ok(Self(value)),
+            Err(JsonRejection::JsonDataError(error)) => {
+                Err(Problem::malformed(StatusCode::UNPROCESSABLE_ENTITY, error.body_text()))
+            }
+            Err(error) => Err(Problem::malformed(error.status(), error.body_text())),
+        }
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Id<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<T>::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(PathRejection::FailedToDeserializePathParams(_)) => {
+                Err(Problem::invalid("id", "in the path must be a whole number"))
+            }
+            Err(error) => Err(Problem::malformed(error.status(), error.body_text())),
+        }
+    }
+}
+
+impl CommandContext {
+    /// Only a POST has an idempotency key; the other commands are idempotent as they are.
+    #[must_use]
+    pub fn without_key(self) -> Self {
+        Self { key: None, ..self }
+    }
+}
+
+/// The parameters of every list; each list has its own default for `limit`.
+#[derive(Deserialize)]
+struct ListQuery {
+    skip: Option<i64>,
+    limit: Option<i64>,
+    before: Option<i64>,
+    at: Option<i64>,
+}
+
+impl ListQuery {
+    async fn read<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Query::<Self>::from_request_parts(parts, state).await {
+            Ok(Query(query)) => Ok(query),
+            Err(error) => {
+                Err(Problem::malformed(StatusCode::UNPROCESSABLE_ENTITY, error.body_text()))
+            }
+        }
+    }
+
+    fn page(&self, default_limit: i64) -> Result<Page, Problem> {
+        let (skip, limit) = (self.skip.unwrap_or(0), self.limit.unwrap_or(default_limit));
+        if skip < 0 {
+            return Err(Problem::invalid("skip", "must be 0 or more"));
+        }
+        if !(1..=LIMIT_MAX).contains(&limit) {
+            return Err(Problem::invalid("limit", format!("must be from 1 to {LIMIT_MAX}")));
+        }
+        Ok(Page { skip, limit })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for UserPage {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        ListQuery::read(parts, state).await?.page(100).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for TweetPage {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        ListQuery::read(parts, state).await?.page(20).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for FeedQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = ListQuery::read(parts, state).await?;
+        if query.before.is_some_and(|before| before < 1) {
+            return Err(Problem::invalid("before", "must be a tweet id: a number from 1 up"));
+        }
+        if query.at.is_some_and(|at| at < 0) {
+            return Err(Problem::invalid(
+                "at",
+                "must be a position of the log: a number from 0 up",
+            ));
+        }
+        Ok(Self {
+            page: query.page(20)?,
+            before: query.before.map(TweetId),
+            at: query.at.map(events::Position),
+        })
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for CommandContext {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let key = match parts.headers.get(IDEMPOTENCY_KEY) {
+            None => None,
+            Some(value) => {
+                let text = value.to_str().unwrap_or_default().trim();
+                if text.is_empty() || text.len() > IDEMPOTENCY_KEY_MAX_CHARS {
+                    let detail = format!(
+                        "must have 1 to {IDEMPOTENCY_KEY_MAX_CHARS} visible ASCII characters"
+                    );
+                    return Err(Problem::invalid("Idempotency-Key", detail));
+                }
+                Some(IdempotencyKey(text.to_owned()))
+            }
+        };
+        let request_id = parts
+            .extensions
+            .get::<RequestId>()
+            .and_then(|id| id.header_value().to_str().ok())
+            .map(ToOwned::to_owned);
+        Ok(Self { key, metadata: Metadata { request_id } })
+    }
+}

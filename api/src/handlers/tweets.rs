@@ -1,0 +1,71 @@
+//! `/api/tweets`
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use events::{TweetId, UserId};
+use serde::Deserialize;
+
+use super::{accept, done};
+use crate::caller::Caller;
+use crate::domain::{Command, Content};
+use crate::extract::{CommandContext, Id, Json, TweetPage};
+use crate::position::{AsOf, LogPosition, MinPosition};
+use crate::problem::Problem;
+use crate::state::AppState;
+use crate::views::{self, Tweet, User};
+
+#[derive(Debug, Deserialize)]
+pub struct NewTweet {
+    content: String,
+}
+
+pub async fn create(
+    State(state): State<AppState>,
+    Caller(author_id): Caller,
+    context: CommandContext,
+    Json(body): Json<NewTweet>,
+) -> Result<Response, Problem> {
+    let content =
+        Content::parse(&body.content).map_err(|detail| Problem::invalid("content", detail))?;
+    let command = Command::Tweet { author_id, content: content.clone() };
+    let accepted = accept(&state, command, context).await?;
+    let tweet = Tweet {
+        id: TweetId::from(accepted.position),
+        author_id,
+        content: content.to_string(),
+        created_at: accepted.recorded_at,
+        author: User::from(accepted.account),
+    };
+    Ok((StatusCode::CREATED, LogPosition(accepted.position), axum::Json(tweet)).into_response())
+}
+
+pub async fn find(
+    State(state): State<AppState>,
+    min: MinPosition,
+    Id(tweet_id): Id<TweetId>,
+) -> Result<AsOf<Tweet>, Problem> {
+    let read = || views::tweets::find(&state.feed, tweet_id);
+    state.freshness.read(min, read).await?.or_not_found(|| format!("there is no tweet {tweet_id}"))
+}
+
+pub async fn by_author(
+    State(state): State<AppState>,
+    min: MinPosition,
+    Id(author_id): Id<UserId>,
+    TweetPage(page): TweetPage,
+) -> Result<AsOf<Vec<Tweet>>, Problem> {
+    let read = || views::tweets::by_author(&state.feed, author_id, page);
+    state.freshness.read(min, read).await
+}
+
+pub async fn delete(
+    State(state): State<AppState>,
+    Caller(author_id): Caller,
+    Id(tweet_id): Id<TweetId>,
+    context: CommandContext,
+) -> Result<Response, Problem> {
+    let command = Command::DeleteTweet { author_id, tweet_id };
+    let accepted = accept(&state, command, context.without_key()).await?;
+    Ok(done(&accepted, format!("tweet {tweet_id} is deleted")))
+}

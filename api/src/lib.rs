@@ -1,0 +1,19 @@
+//! Rookery's HTTP service and outbox relay.
+//!
+//! A command goes `routes` → `handlers` → `domain` → `appender` → the log; the `relay` publishes the
+//! log; a read goes `routes` → `handlers` → `views`.
+
+pub mod appender;
+mod caller;
+pub mod config;
+pub mod domain;
+mod extract;
+mod handlers;
+pub mod position;
+pub mod problem;
+pub mod relay;
+mod routes;
+mod server;
+pub mod service;
+mod state;
+pub mod views;

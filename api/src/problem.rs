@@ -1,0 +1,194 @@
+//! Every refusal, as `application/problem+json` (RFC 9457).
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use events::Position;
+use serde::Serialize;
+
+use crate::appender::Refusal;
+use crate::domain::Rejection;
+use crate::position::LOG_POSITION;
+
+/// When a client that was refused for lack of room should try again, in seconds.
+const RETRY_AFTER_SECONDS: u16 = 1;
+
+/// What is wrong with one field of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    pub field: &'static str,
+    pub detail: String,
+}
+
+/// A refusal.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    status: StatusCode,
+    /// The last part of `type`, a name that a program can match on.
+    name: &'static str,
+    title: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    position: Option<Position>,
+}
+
+#[derive(Serialize)]
+struct Body {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+}
+
+impl Problem {
+    fn new(
+        status: StatusCode,
+        name: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self { status, name, title, detail: detail.into(), errors: Vec::new(), position: None }
+    }
+
+    #[must_use]
+    pub fn unauthenticated(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Who is calling?", detail)
+    }
+
+    #[must_use]
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not yours", detail)
+    }
+
+    #[must_use]
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// A request that was understood but says something that cannot be.
+    #[must_use]
+    pub fn invalid(field: &'static str, detail: impl Into<String>) -> Self {
+        Self::invalid_fields(vec![FieldError { field, detail: detail.into() }])
+    }
+
+    #[must_use]
+    pub fn invalid_fields(errors: Vec<FieldError>) -> Self {
+        let detail = errors
+            .iter()
+            .map(|error| format!("{} {}", error.field, error.detail))
+            .collect::<Vec<_>>()
+            .join("; ");
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        Self { errors, ..Self::new(status, "invalid", "Invalid request", detail) }
+    }
+
+    /// A request that was refused before anyone looked at what it says.
+    #[must_use]
+    pub fn malformed(status: StatusCode, detail: impl Into<String>) -> Self {
+        let (name, title) = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => ("too-large", "Request too large"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => ("media-type", "Not JSON"),
+            StatusCode::METHOD_NOT_ALLOWED => ("method-not-allowed", "Method not allowed"),
+            StatusCode::REQUEST_TIMEOUT => ("timeout", "Request too slow"),
+            _ => ("malformed", "Malformed request"),
+        };
+        Self::new(status, name, title, detail)
+    }
+
+    /// The service cannot do it now; the client may try again.
+    #[must_use]
+    pub fn unavailable(name: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, name, "Not now", detail)
+    }
+
+    #[must_use]
+    pub fn internal() -> Self {
+        let detail = "something went wrong here; the request id finds it in the log";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
+    }
+
+    /// The same, saying at which position of the log it holds.
+    #[must_use]
+    pub fn at(self, position: Position) -> Self {
+        Self { position: Some(position), ..self }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        match refusal {
+            Refusal::Rejected(rejection) => rejection.into(),
+            Refusal::KeyReused => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Self::new(status, "idempotency-key-reused", "Idempotency-Key reused", detail)
+            }
+            Refusal::Busy => Self::unavailable("busy", detail),
+            Refusal::Unavailable => Self::unavailable("log-unavailable", detail),
+            Refusal::Unknown => Self::unavailable("outcome-unknown", detail),
+        }
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let detail = rejection.to_string();
+        let conflict = |name, title| Self::new(StatusCode::CONFLICT, name, title, detail.clone());
+        let absent = |name, title| Self::new(StatusCode::NOT_FOUND, name, title, detail.clone());
+        match rejection {
+            Rejection::UsernameTaken(_) => conflict("username-taken", "Username taken"),
+            Rejection::EmailTaken(_) => conflict("email-taken", "E-mail address taken"),
+            Rejection::AlreadyFollowing(_) => conflict("already-following", "Already following"),
+            Rejection::CallerUnknown(_) => absent("caller-unknown", "Unknown caller"),
+            Rejection::UserUnknown(_) => absent("user-unknown", "Unknown user"),
+            Rejection::TweetUnknown(_) => absent("tweet-unknown", "Unknown tweet"),
+            Rejection::NotFollowing(_) => absent("not-following", "Not following"),
+            Rejection::FollowsSelf => {
+                Self::invalid("followed_id", "is you: you cannot follow yourself")
+            }
+        }
+    }
+}
+
+/// A read that failed. The log and the read model are away or slow: nothing that a client did.
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        if events::store::is_connection_failure(&error) {
+            tracing::warn!(%error, "a read found no database");
+            Self::unavailable(
+                "database-unavailable",
+                "the read model cannot be reached or is too slow now",
+            )
+        } else {
+            tracing::error!(%error, "a read failed");
+            Self::internal()
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Body {
+            r#type: format!("urn:rookery:problem:{}", self.name),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: self.detail,
+            errors: self.errors,
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("X-User-ID"));
+        }
+        if let Some(position) = self.position {
+            headers.insert(LOG_POSITION, position.0.into());
+        }
+        response
+    }
+}

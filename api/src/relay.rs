@@ -1,0 +1,228 @@
+//! The outbox relay: publishes the log to RabbitMQ, in order, and remembers how far.
+//!
+//! Any number of relays may run; the one that holds the lease leads. Publishing is at least once:
+//! the cursor moves after the broker has confirmed, so a crash in between repeats a slice, and the
+//! projector knows by its positions that it has it.
+//!
+//! **Invariant**: the cursor moves only over the contiguous confirmed prefix, and only by the
+//! relay with the latest fence.
+
+mod publisher;
+
+use std::time::Duration;
+
+use events::Position;
+use events::amqp::{Broker, BrokerError};
+use events::retry::{Failure, Retry};
+use events::slice::{Slice, SliceError};
+use events::store::outbox::{self, Lead, LeadError};
+use events::store::read;
+use metrics::{counter, gauge};
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use publisher::{Published, Publisher};
+
+/// The most events read and published before the cursor moves: four slices, so that reading,
+/// publishing and confirming each happen once for many events and memory stays small.
+const RELAY_BATCH_MAX: usize = 1_024;
+
+/// How long a leader may be silent before another relay takes over.
+const LEASE: Duration = Duration::from_secs(3);
+
+/// How often an idle leader renews its lease, and a follower tries to take it.
+const LEASE_CHECK: Duration = Duration::from_millis(500);
+
+/// The wait after the broker refused a slice, for instance because the queue is full.
+const REFUSED_PAUSE: Duration = Duration::from_millis(500);
+
+/// What this process's relay is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayState {
+    /// No connection to the broker; commands are accepted all the same.
+    Disconnected,
+    /// Another relay leads.
+    Standby,
+    Leading,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Relay {
+    log: PgPool,
+    broker: Broker,
+    /// How this relay is called in the outbox and in the RabbitMQ UI.
+    name: String,
+    log_head: watch::Receiver<Position>,
+    state: watch::Sender<RelayState>,
+}
+
+/// Why a session of the relay ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] sqlx::Error),
+    #[error(transparent)]
+    Lead(#[from] LeadError),
+    #[error("the log has a hole: {0}")]
+    Hole(#[from] SliceError),
+}
+
+impl From<RelayError> for Failure<RelayError> {
+    fn from(error: RelayError) -> Self {
+        match error {
+            RelayError::Hole(_) => Self::Stop(error),
+            RelayError::Broker(_) | RelayError::Log(_) | RelayError::Lead(_) => Self::Retry(error),
+        }
+    }
+}
+
+impl Relay {
+    /// A relay that wakes when `log_head` moves and shows what it does in `state`.
+    #[must_use]
+    pub fn new(
+        log: PgPool,
+        broker: Broker,
+        name: String,
+        log_head: watch::Receiver<Position>,
+        state: watch::Sender<RelayState>,
+    ) -> Self {
+        Self { log, broker, name, log_head, state }
+    }
+
+    /// Publishes until `shutdown` is cancelled, reconnecting for ever.
+    ///
+    /// # Errors
+    /// [`RelayError::Hole`]: the log itself is damaged, and publishing past it would hide that.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), RelayError> {
+        let mut retry = Retry::new("the relay");
+        while let Err(error) = self.session(&shutdown).await {
+            self.enter(RelayState::Disconnected);
+            retry.after(error.into(), &shutdown).await?;
+        }
+        Ok(())
+    }
+
+    /// One connection to the broker. Only a relay that has one tries to lead.
+    async fn session(&mut self, shutdown: &CancellationToken) -> Result<(), RelayError> {
+        if shutdown.is_cancelled() {
+            return Ok(());
+        }
+        let key = outbox::slice_key(&self.log).await?;
+        let publisher = Publisher::connect(&self.broker, &self.name, key).await?;
+        self.enter(RelayState::Standby);
+        while !shutdown.is_cancelled() {
+            publisher.check()?;
+            if let Some(lead) = outbox::take_lead(&self.log, &self.name, LEASE).await? {
+                return self.lead(&publisher, lead, shutdown).await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LEASE_CHECK) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn lead(
+        &mut self,
+        publisher: &Publisher,
+        lead: Lead,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RelayError> {
+        self.enter(RelayState::Leading);
+        tracing::info!(relay.fence = lead.fence, relay.position = lead.position.0, "relay leads");
+        let end = self.publish_until_stopped(publisher, lead, shutdown).await;
+        // Best effort: without it the lease runs out by itself.
+        if let Err(error) = outbox::release_lead(&self.log, lead.fence).await {
+            tracing::debug!(%error, "the lead was not given up and will run out");
+        }
+        end
+    }
+
+    async fn publish_until_stopped(
+        &mut self,
+        publisher: &Publisher,
+        lead: Lead,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RelayError> {
+        let mut cursor = lead.position;
+        let mut renewed = Instant::now();
+        loop {
+            // Once more after being asked to stop: what was appended until then goes out, and a
+            // longer backlog waits in the log for the next relay.
+            let last_round = shutdown.is_cancelled();
+            self.log_head.borrow_and_update();
+            let published = self.publish_once(publisher, lead.fence, &mut cursor).await?;
+            if last_round {
+                return Ok(());
+            }
+            match published {
+                Published::All(0) => self.wait_for_more(shutdown).await,
+                Published::All(_) => continue,
+                Published::Refused(_) => {
+                    tracing::warn!(
+                        relay.position = cursor.0,
+                        "RabbitMQ refuses more (the queue is full?); waiting"
+                    );
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+            }
+            publisher.check()?;
+            if renewed.elapsed() >= LEASE_CHECK {
+                outbox::move_cursor(&self.log, lead.fence, cursor, LEASE).await?;
+                renewed = Instant::now();
+            }
+        }
+    }
+
+    async fn wait_for_more(&mut self, shutdown: &CancellationToken) {
+        tokio::select! {
+            changed = self.log_head.changed() => if changed.is_err() {
+                // Nobody tells us of the log any more: the process is stopping.
+                shutdown.cancelled().await;
+            },
+            () = tokio::time::sleep(LEASE_CHECK) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    /// Publishes what is next after `cursor` and moves it over what was confirmed.
+    async fn publish_once(
+        &self,
+        publisher: &Publisher,
+        fence: i64,
+        cursor: &mut Position,
+    ) -> Result<Published, RelayError> {
+        let events = read::after(&self.log, *cursor, RELAY_BATCH_MAX).await?;
+        let Some(first) = events.first() else { return Ok(Published::All(0)) };
+        if first.position != cursor.next() {
+            let hole = SliceError::Hole { after: *cursor, found: first.position };
+            return Err(hole.into());
+        }
+        let slices = Slice::cut(events)?;
+        let published = publisher.publish(&slices).await?;
+        let confirmed = published.count();
+        if confirmed > 0 {
+            let moved_to = slices[confirmed - 1].last();
+            outbox::move_cursor(&self.log, fence, moved_to, LEASE).await?;
+            counter!("rookery_relay_published_events_total")
+                .increment(u64::try_from(moved_to.0 - cursor.0).unwrap_or_default());
+            counter!("rookery_relay_confirmed_slices_total").increment(confirmed as u64);
+            gauge!("rookery_relay_position").set(moved_to.0 as f64);
+            *cursor = moved_to;
+        }
+        Ok(published)
+    }
+
+    fn enter(&self, state: RelayState) {
+        self.state.send_replace(state);
+        gauge!("rookery_relay_leading").set(f64::from(u8::from(state == RelayState::Leading)));
+        let connected = state != RelayState::Disconnected;
+        gauge!("rookery_relay_broker_connected").set(f64::from(u8::from(connected)));
+    }
+}

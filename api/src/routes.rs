@@ -1,0 +1,128 @@
+//! Every URL of the service.
+
+use std::any::Any;
+use std::time::{Duration, Instant};
+
+use axum::error_handling::HandleErrorLayer;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::http::{HeaderName, StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{BoxError, Router};
+use metrics::{counter, histogram};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::normalize_path::NormalizePath;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::trace::TraceLayer;
+
+use crate::handlers::{feed, health, subscriptions, tweets, users};
+use crate::problem::Problem;
+use crate::state::AppState;
+
+/// The largest request body. A tweet of 280 characters, each escaped in JSON as a surrogate pair,
+/// is 3.4 KiB.
+pub const BODY_MAX_BYTES: usize = 16 * 1024;
+
+/// The most requests in work at once; the next one hears 503. More than the appender's queue
+/// holds, so that reads find room beside waiting commands.
+const IN_FLIGHT_MAX: usize = 4_096;
+
+/// From a request's first byte to the answer, body included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The whole service. A path with a slash at its end is the path without it.
+pub fn service(state: AppState) -> NormalizePath<Router> {
+    let api = Router::new()
+        .route("/users", post(users::register).get(users::list))
+        .route("/users/{id}", get(users::find).delete(users::delete))
+        .route("/tweets", post(tweets::create))
+        .route("/tweets/{id}", get(tweets::find).delete(tweets::delete))
+        .route("/tweets/user/{user_id}", get(tweets::by_author))
+        .route("/subscriptions/follow", post(subscriptions::follow))
+        .route("/subscriptions/unfollow/{followed_id}", delete(subscriptions::unfollow))
+        .route("/subscriptions/{user_id}/followers", get(subscriptions::followers))
+        .route("/subscriptions/{user_id}/following", get(subscriptions::following))
+        .route("/feed", get(feed::page));
+
+    let limited = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(overloaded))
+        .load_shed()
+        .concurrency_limit(IN_FLIGHT_MAX)
+        .layer(middleware::from_fn(in_time));
+
+    let router = Router::new()
+        .nest("/api", api.layer(limited))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(state)
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(CatchPanicLayer::custom(panicked))
+        .route_layer(middleware::from_fn(measure))
+        .layer(
+            ServiceBuilder::new()
+                .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+                .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
+                .layer(PropagateRequestIdLayer::new(REQUEST_ID)),
+        );
+    NormalizePath::trim_trailing_slash(router)
+}
+
+async fn no_such_path(uri: Uri) -> Problem {
+    Problem::not_found(format!("there is no {}", uri.path()))
+}
+
+async fn no_such_method(request: Request) -> Problem {
+    let detail = format!("{} is not possible here", request.method());
+    Problem::malformed(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+async fn overloaded(_: BoxError) -> Problem {
+    counter!("rookery_http_shed_total").increment(1);
+    Problem::unavailable("busy", "too many requests are in work")
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
+    answer.unwrap_or_else(|_| {
+        let detail = format!("the request was not done within {} s", REQUEST_TIMEOUT.as_secs());
+        Problem::malformed(StatusCode::REQUEST_TIMEOUT, detail).into_response()
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "tower-http hands the panic over")]
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = message, "a handler panicked");
+    Problem::internal().into_response()
+}
+
+/// Counts and times by route, never by path: a path has as many values as there are tweets.
+async fn measure(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().to_string();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    let status = response.status().as_u16().to_string();
+    let labels = [("method", method), ("route", route), ("status", status)];
+    counter!("rookery_http_requests_total", &labels).increment(1);
+    histogram!("rookery_http_request_seconds", &labels[..2]).record(started.elapsed());
+    response
+}
+
+fn span(request: &Request) -> tracing::Span {
+    let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+    tracing::debug_span!("request", http.method = %request.method(), request.id = id)
+}

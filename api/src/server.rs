@@ -1,0 +1,94 @@
+//! Accepting connections: bounded in number, cut off when slow, finished in order at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use metrics::{counter, gauge};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tower_http::normalize_path::NormalizePath;
+
+/// The most open connections. Each idle one costs a few KiB; beyond this the next waits in the
+/// kernel until another closes.
+const CONNECTIONS_MAX: usize = 10_000;
+
+/// A connection that sends no whole request head for this long is closed, whether it is slow on
+/// purpose or only idle.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// hyper's limit on a request's head; a head has a few hundred bytes.
+const HEAD_MAX_BYTES: usize = 16 * 1024;
+
+/// The wait after the system could not accept, for instance for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long requests in flight may take to finish once the service stops. With the relay's part it
+/// stays below [`events::runtime::SHUTDOWN_DEADLINE`].
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves until `shutdown` is cancelled, then finishes the requests that are in flight.
+pub async fn serve(
+    listener: TcpListener,
+    service: NormalizePath<Router>,
+    shutdown: CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &room) => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(HEADER_READ_TIMEOUT)
+            .max_buf_size(HEAD_MAX_BYTES);
+        let service = service.clone();
+        let service = tower::service_fn(move |request: Request<Incoming>| {
+            service.clone().oneshot(request.map(axum::body::Body::new))
+        });
+        let connection =
+            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            gauge!("rookery_http_connections").increment(1);
+            // The client went away or sent no HTTP: its loss alone.
+            if let Err(error) = connection.await {
+                counter!("rookery_http_connection_errors_total").increment(1);
+                tracing::debug!(%error, "a connection ended early");
+            }
+            gauge!("rookery_http_connections").decrement(1);
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN_TIMEOUT, connections.shutdown()).await.is_err() {
+        tracing::warn!("some connections were still busy and are cut");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> std::io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, place))
+}

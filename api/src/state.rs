@@ -1,0 +1,26 @@
+//! What every handler can reach.
+
+use events::Position;
+use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgPool;
+use tokio::sync::watch;
+
+use crate::appender::Appender;
+use crate::position::Freshness;
+use crate::relay::RelayState;
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    pub appender: Appender,
+    /// Reads of the log: its head, and nothing that a page depends on.
+    pub log: PgPool,
+    /// Reads of the read model.
+    pub feed: PgPool,
+    pub freshness: Freshness,
+    pub log_head: watch::Receiver<Position>,
+    pub checkpoint: watch::Receiver<Position>,
+    /// `None` when this process runs no relay.
+    pub relay: Option<watch::Receiver<RelayState>>,
+    pub metrics: PrometheusHandle,
+}

@@ -1,0 +1,67 @@
+//! Reads of the read model. Each is one statement, so what it finds and the position that it names
+//! come from one snapshot: every statement starts from `checkpoint` and joins the rest to it.
+
+pub mod feed;
+pub mod follows;
+pub mod tweets;
+pub mod users;
+
+use chrono::{DateTime, Utc};
+use events::{Position, TweetId, UserId};
+use serde::Serialize;
+use sqlx::PgExecutor;
+
+use crate::domain::Account;
+
+/// A user as clients see one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct User {
+    pub id: UserId,
+    pub username: String,
+    pub email: String,
+    pub created_at: DateTime<Utc>,
+}
+
+/// A tweet as clients see one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tweet {
+    pub id: TweetId,
+    pub author_id: UserId,
+    pub content: String,
+    pub created_at: DateTime<Utc>,
+    pub author: User,
+}
+
+/// An item of a home feed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FeedItem {
+    pub tweet_id: TweetId,
+    pub content: String,
+    pub author_id: UserId,
+    pub author_username: String,
+    pub created_at: DateTime<Utc>,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    pub skip: i64,
+    pub limit: i64,
+}
+
+impl From<Account> for User {
+    fn from(account: Account) -> Self {
+        let Account { user_id: id, username, email, created_at } = account;
+        Self { id, username, email, created_at }
+    }
+}
+
+/// The position that the read model is at.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn checkpoint(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {
+    sqlx::query_scalar!(r#"select position as "position: Position" from checkpoint"#)
+        .fetch_one(executor)
+        .await
+}

@@ -1,0 +1,104 @@
+//! Tweets, as of a position. A tweet is readable while neither it nor its author is deleted.
+
+use chrono::{DateTime, Utc};
+use events::{Position, TweetId, UserId};
+use sqlx::PgExecutor;
+
+use super::{Page, Tweet, User};
+use crate::position::AsOf;
+
+/// A row of any list of tweets. Without a tweet it only brings the position.
+struct TweetRow {
+    position: Position,
+    id: Option<TweetId>,
+    content: Option<String>,
+    created_at: Option<DateTime<Utc>>,
+    author_id: Option<UserId>,
+    username: Option<String>,
+    email: Option<String>,
+    author_created_at: Option<DateTime<Utc>>,
+}
+
+impl TweetRow {
+    fn tweet(self) -> Option<Tweet> {
+        let author_id = self.author_id?;
+        Some(Tweet {
+            id: self.id?,
+            author_id,
+            content: self.content?,
+            created_at: self.created_at?,
+            author: User {
+                id: author_id,
+                username: self.username?,
+                email: self.email?,
+                created_at: self.author_created_at?,
+            },
+        })
+    }
+}
+
+/// The tweet, unless there is none or no longer.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn find(
+    executor: impl PgExecutor<'_>,
+    tweet_id: TweetId,
+) -> Result<AsOf<Option<Tweet>>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        TweetRow,
+        r#"
+        select checkpoint.position as "position: Position", found.tweet_id as "id?: TweetId",
+            content as "content?", found.created_at as "created_at?",
+            found.author_id as "author_id?: UserId", username as "username?", email as "email?",
+            author_created_at as "author_created_at?"
+        from checkpoint
+        left join (
+            select tweets.*, username, email, users.created_at as author_created_at
+            from tweets
+            join users on users.user_id = tweets.author_id and users.deleted_position is null
+            where tweet_id = $1 and tweets.deleted_position is null
+        ) as found on true
+        "#,
+        tweet_id.0
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(AsOf { position: row.position, value: row.tweet() })
+}
+
+/// A user's tweets, newest first.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn by_author(
+    executor: impl PgExecutor<'_>,
+    author_id: UserId,
+    page: Page,
+) -> Result<AsOf<Vec<Tweet>>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        TweetRow,
+        r#"
+        select checkpoint.position as "position: Position", page.tweet_id as "id?: TweetId",
+            content as "content?", page.created_at as "created_at?",
+            page.author_id as "author_id?: UserId", username as "username?", email as "email?",
+            users.created_at as "author_created_at?"
+        from checkpoint
+        left join users on users.user_id = $1 and users.deleted_position is null
+        left join (
+            select * from tweets
+            where author_id = $1 and deleted_position is null
+            order by tweet_id desc
+            offset $2 limit $3
+        ) as page on page.author_id = users.user_id
+        order by page.tweet_id desc
+        "#,
+        author_id.0,
+        page.skip,
+        page.limit
+    )
+    .fetch_all(executor)
+    .await?;
+    let position = rows.first().map_or(Position::START, |row| row.position);
+    Ok(AsOf { position, value: rows.into_iter().filter_map(TweetRow::tweet).collect() })
+}

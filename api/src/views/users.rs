@@ -1,0 +1,86 @@
+//! Users, as of a position.
+
+use chrono::{DateTime, Utc};
+use events::{Position, UserId};
+use sqlx::PgExecutor;
+
+use super::{Page, User};
+use crate::position::AsOf;
+
+/// A row of any list of users. Without a user it only brings the position.
+pub(super) struct UserRow {
+    pub position: Position,
+    pub id: Option<UserId>,
+    pub username: Option<String>,
+    pub email: Option<String>,
+    pub created_at: Option<DateTime<Utc>>,
+}
+
+impl UserRow {
+    fn user(self) -> Option<User> {
+        Some(User {
+            id: self.id?,
+            username: self.username?,
+            email: self.email?,
+            created_at: self.created_at?,
+        })
+    }
+
+    pub(super) fn list(rows: Vec<Self>) -> AsOf<Vec<User>> {
+        let position = rows.first().map_or(Position::START, |row| row.position);
+        AsOf { position, value: rows.into_iter().filter_map(Self::user).collect() }
+    }
+}
+
+/// The user, unless there is none or no longer.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn find(
+    executor: impl PgExecutor<'_>,
+    user_id: UserId,
+) -> Result<AsOf<Option<User>>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        UserRow,
+        r#"
+        select checkpoint.position as "position: Position", user_id as "id?: UserId",
+            username as "username?", email as "email?", created_at as "created_at?"
+        from checkpoint
+        left join users on user_id = $1 and deleted_position is null
+        "#,
+        user_id.0
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(AsOf { position: row.position, value: row.user() })
+}
+
+/// All users, by id.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn list(
+    executor: impl PgExecutor<'_>,
+    page: Page,
+) -> Result<AsOf<Vec<User>>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        UserRow,
+        r#"
+        select checkpoint.position as "position: Position", user_id as "id?: UserId",
+            username as "username?", email as "email?", created_at as "created_at?"
+        from checkpoint
+        left join (
+            select * from users
+            where deleted_position is null
+            order by user_id
+            offset $1 limit $2
+        ) as page on true
+        order by user_id
+        "#,
+        page.skip,
+        page.limit
+    )
+    .fetch_all(executor)
+    .await?;
+    Ok(UserRow::list(rows))
+}

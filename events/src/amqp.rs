@@ -1,0 +1,161 @@
+//! The broker's side: names, topology and connections.
+//!
+//! ```text
+//! rookery.events (fanout) ──► rookery.feed ──(cannot be decoded)──► rookery.dead-letters (fanout)
+//!                             quorum queue                                     │
+//!                                                                 rookery.feed.dead-letters
+//! ```
+
+use std::time::Duration;
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, LongString};
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
+
+/// Every slice of the log is published here; each projection binds a queue of its own.
+pub const EXCHANGE: &str = "rookery.events";
+
+/// The queue of the home feed's projection.
+pub const FEED_QUEUE: &str = "rookery.feed";
+
+/// Where a queue sends what its consumer refused.
+pub const DEAD_LETTER_EXCHANGE: &str = "rookery.dead-letters";
+
+/// What the home feed's projection refused, for a person to look at.
+pub const FEED_DEAD_LETTER_QUEUE: &str = "rookery.feed.dead-letters";
+
+/// The header with the position of a slice's first event.
+pub const FIRST_POSITION_HEADER: &str = "rookery-first-position";
+
+/// The header with the position of a slice's last event.
+pub const LAST_POSITION_HEADER: &str = "rookery-last-position";
+
+/// The header with the relay's signature of the body.
+pub const SIGNATURE_HEADER: &str = "rookery-signature";
+
+/// How often a message may come back before it is set aside. It comes back only when a consumer
+/// dies while it holds it, and its events are read from the log in any case.
+const DELIVERY_LIMIT: i32 = 20;
+
+/// The most that waits in the queue, in bytes: about half a million tweets. Beyond it the broker
+/// refuses, the relay's cursor stops, and the log keeps the rest.
+const FEED_QUEUE_MAX_BYTES: i64 = 256 * 1024 * 1024;
+
+/// The most that is kept for a person to look at; beyond it the oldest go.
+const DEAD_LETTERS_MAX: i32 = 10_000;
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// After two of these without a sign of life, a connection counts as cut.
+const HEARTBEAT_SECONDS: u16 = 5;
+
+/// Why there is no connection to the broker.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    #[error("AMQP_URL is not an AMQP URL ({0}); it looks like amqp://user:password@host:5672/%2f")]
+    Url(String),
+    #[error("RabbitMQ: {0}")]
+    Broker(#[from] lapin::Error),
+    #[error("RabbitMQ did not answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("the connection to RabbitMQ was lost")]
+    Lost,
+    #[error("RabbitMQ confirmed nothing for {} s (is it in memory or disk alarm?)", .0.as_secs())]
+    Unconfirmed(Duration),
+    #[error("no queue is bound to {EXCHANGE}; declaring it again")]
+    Unroutable,
+}
+
+/// Where the broker is.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    uri: AMQPUri,
+}
+
+impl Broker {
+    /// Reads `AMQP_URL`.
+    ///
+    /// # Errors
+    /// [`BrokerError::Url`] when it is not an AMQP URL.
+    pub fn parse(url: &str) -> Result<Self, BrokerError> {
+        let mut uri: AMQPUri = url.parse().map_err(BrokerError::Url)?;
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        Ok(Self { uri })
+    }
+
+    /// Connects under a `name` that a person finds in the RabbitMQ UI.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker is away, silent, or refuses us.
+    pub async fn connect(&self, name: &str) -> Result<Connection, BrokerError> {
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let connecting = Connection::connect_uri(self.uri.clone(), properties);
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+        Ok(connected.map_err(|_| BrokerError::Timeout)??)
+    }
+}
+
+/// Declares the exchanges and queues of the picture above. Both sides do it, so that whichever
+/// comes first, or comes after someone deleted them, finds them.
+///
+/// # Errors
+/// [`lapin::Error`], among them a queue that exists with other arguments.
+pub async fn declare_topology(channel: &Channel) -> Result<(), lapin::Error> {
+    for exchange in [EXCHANGE, DEAD_LETTER_EXCHANGE] {
+        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        channel
+            .exchange_declare(exchange.into(), ExchangeKind::Fanout, options, FieldTable::default())
+            .await?;
+    }
+
+    let mut feed = quorum();
+    feed.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    feed.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
+    feed.insert("x-dead-letter-exchange".into(), text(DEAD_LETTER_EXCHANGE));
+    feed.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(FEED_QUEUE_MAX_BYTES));
+    feed.insert("x-overflow".into(), text("reject-publish"));
+    declare_bound(channel, FEED_QUEUE, EXCHANGE, feed).await?;
+
+    let mut dead_letters = quorum();
+    dead_letters.insert("x-max-length".into(), AMQPValue::LongInt(DEAD_LETTERS_MAX));
+    declare_bound(channel, FEED_DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE, dead_letters).await
+}
+
+/// How many messages wait in `queue`; `None` when there is no such queue. The channel is of no
+/// further use then: that is how AMQP answers.
+///
+/// # Errors
+/// [`lapin::Error`] when the broker is away.
+pub async fn queue_depth(channel: &Channel, queue: &str) -> Result<Option<u32>, lapin::Error> {
+    let options = QueueDeclareOptions { passive: true, ..Default::default() };
+    match channel.queue_declare(queue.into(), options, FieldTable::default()).await {
+        Ok(queue) => Ok(Some(queue.message_count())),
+        Err(error) if error.is_amqp_soft_error() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn declare_bound(
+    channel: &Channel,
+    queue: &str,
+    exchange: &str,
+    arguments: FieldTable,
+) -> Result<(), lapin::Error> {
+    let options = QueueDeclareOptions { durable: true, ..Default::default() };
+    channel.queue_declare(queue.into(), options, arguments).await?;
+    let any_key = "".into();
+    let options = QueueBindOptions::default();
+    channel.queue_bind(queue.into(), exchange.into(), any_key, options, FieldTable::default()).await
+}
+
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(value))
+}

@@ -1,0 +1,102 @@
+//! Reading the log, in order.
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use sqlx::PgExecutor;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::id::Position;
+use crate::recorded::{Metadata, RecordedEvent};
+
+/// The end of the log: the position of its last event, 0 while it is empty.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn head(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {
+    sqlx::query_scalar!(r#"select position as "position: Position" from log_head"#)
+        .fetch_one(executor)
+        .await
+}
+
+/// The id of the event at `position`; `None` when the log does not reach so far.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn event_id_at(
+    executor: impl PgExecutor<'_>,
+    position: Position,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!("select event_id from events where position = $1", position.0)
+        .fetch_optional(executor)
+        .await
+}
+
+/// When the event at `position` was recorded; `None` when the log does not reach so far.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn recorded_at(
+    executor: impl PgExecutor<'_>,
+    position: Position,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    sqlx::query_scalar!("select recorded_at from events where position = $1", position.0)
+        .fetch_optional(executor)
+        .await
+}
+
+/// The next events after `position`, at most `limit` of them, without holes: a reader that sees a
+/// position has seen, or can see now, every position below it.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn after(
+    executor: impl PgExecutor<'_>,
+    position: Position,
+    limit: usize,
+) -> Result<Vec<RecordedEvent>, sqlx::Error> {
+    struct Row {
+        position: Position,
+        event_id: Uuid,
+        stream: String,
+        version: i32,
+        kind: String,
+        schema_version: i16,
+        payload: Json<Box<RawValue>>,
+        metadata: Json<Metadata>,
+        recorded_at: DateTime<Utc>,
+    }
+
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select
+            position as "position: Position", event_id, stream, version, type as kind,
+            schema_version, payload as "payload: Json<Box<RawValue>>",
+            metadata as "metadata: Json<Metadata>", recorded_at
+        from events
+        where position > $1
+        order by position
+        limit $2
+        "#,
+        position.0,
+        i64::try_from(limit).unwrap_or(i64::MAX),
+    )
+    .fetch_all(executor)
+    .await?;
+
+    Ok(rows
+        .into_iter()
+        .map(|row| RecordedEvent {
+            position: row.position,
+            event_id: row.event_id,
+            stream: row.stream,
+            version: row.version,
+            kind: row.kind,
+            schema_version: row.schema_version,
+            payload: row.payload.0,
+            metadata: row.metadata.0,
+            recorded_at: row.recorded_at,
+        })
+        .collect())
+}

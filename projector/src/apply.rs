@@ -1,0 +1,104 @@
+//! Applying a run of events to the read model: one transaction, a fixed number of statements.
+
+use std::time::Instant;
+
+use events::event::DecodeError;
+use events::{Position, RecordedEvent};
+use metrics::{counter, gauge, histogram};
+use sqlx::{PgConnection, PgPool};
+
+use crate::changes::Changes;
+use crate::checkpoint::{self, Checkpoint, Fenced};
+use crate::{feed_items, floor, follows, tweets, users};
+
+/// Why a run was not applied. Nothing of it was, then.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+    #[error("the read model cannot be written: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("position {found} follows {after}: the log has a hole")]
+    Hole { after: Position, found: Position },
+}
+
+/// Applies `events`, which begin right after `checkpoint`, and returns the new checkpoint.
+///
+/// # Errors
+/// [`ApplyError`]; the read model is as it was.
+pub async fn apply(
+    feed: &PgPool,
+    checkpoint: Checkpoint,
+    events: &[RecordedEvent],
+    kept: i64,
+) -> Result<Checkpoint, ApplyError> {
+    let Some(last) = run_after(checkpoint.position, events)? else { return Ok(checkpoint) };
+    let started = Instant::now();
+    let changes = Changes::of(events)?;
+
+    let mut transaction = feed.begin().await?;
+    let Some(moved) = checkpoint::advance(&mut *transaction, checkpoint, last).await? else {
+        return Err(Fenced { fence: checkpoint.fence, position: checkpoint.position }.into());
+    };
+    let delivered = write(&mut transaction, &changes, kept).await?;
+    transaction.commit().await?;
+
+    counter!("rookery_projector_applied_events_total").increment(events.len() as u64);
+    counter!("rookery_projector_deliveries_total").increment(delivered);
+    gauge!("rookery_projector_position").set(last.0 as f64);
+    histogram!("rookery_projector_apply_seconds").record(started.elapsed());
+    tracing::debug!(
+        events = events.len(),
+        deliveries = delivered,
+        feed.position = last.0,
+        elapsed_ms = started.elapsed().as_millis(),
+        "applied"
+    );
+    Ok(moved)
+}
+
+/// Writes `changes` and returns how many feed items that delivered.
+///
+/// The order matters: tweets of this run go to those who followed their author before it; then the
+/// follows change, and whoever began to follow gets everything at once, the tweets of this run
+/// among it. So no item is written twice.
+async fn write(
+    transaction: &mut PgConnection,
+    changes: &Changes,
+    kept: i64,
+) -> Result<u64, sqlx::Error> {
+    users::insert(transaction, changes).await?;
+    users::mark_deleted(transaction, changes).await?;
+    tweets::insert(transaction, changes).await?;
+    tweets::mark_deleted(transaction, changes).await?;
+
+    let fanned_out = feed_items::fan_out(transaction, changes).await?;
+    follows::end(transaction, changes).await?;
+    follows::begin(transaction, changes).await?;
+    feed_items::remove_unfollowed(transaction, changes).await?;
+    floor::raise_for_long_authors(transaction, changes, kept).await?;
+    let backfilled = feed_items::backfill(transaction, changes).await?;
+    follows::end_of_deleted(transaction, changes).await?;
+    feed_items::remove_of_deleted(transaction, changes).await?;
+
+    let grown = fanned_out.sampled.into_iter().chain(backfilled.sampled).collect::<Vec<_>>();
+    floor::trim(transaction, &grown, kept).await?;
+    Ok(fanned_out.delivered + backfilled.delivered)
+}
+
+/// The last position of `events`; `None` when there are none.
+fn run_after(
+    checkpoint: Position,
+    events: &[RecordedEvent],
+) -> Result<Option<Position>, ApplyError> {
+    let mut last = checkpoint;
+    for event in events {
+        if event.position != last.next() {
+            return Err(ApplyError::Hole { after: last, found: event.position });
+        }
+        last = event.position;
+    }
+    Ok((last > checkpoint).then_some(last))
+}

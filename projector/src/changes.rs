@@ -1,0 +1,269 @@
+//! The net effect of a run of events on the read model: pure, so that it can be written set by set
+//! instead of event by event.
+//!
+//! A feed is defined by what is so at a position, not by the order in which it came about. So of
+//! all that happened between two users within a run only the first and the last event matter to
+//! the feed, and a tweet that came and went never enters it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use events::event::{
+    DecodeError, Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
+};
+use events::{Event, Position, RecordedEvent, TweetId, UserId};
+
+/// A user as the read model holds one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub user_id: UserId,
+    pub username: String,
+    pub email: String,
+    pub created_at: DateTime<Utc>,
+    pub deleted: Option<Position>,
+}
+
+/// A tweet as the read model holds one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tweet {
+    pub tweet_id: TweetId,
+    pub author_id: UserId,
+    pub content: String,
+    pub created_at: DateTime<Utc>,
+    pub deleted: Option<Position>,
+}
+
+/// From which position until which a follow held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interval {
+    pub since: Position,
+    pub until: Option<Position>,
+}
+
+/// Reader and author.
+pub type Pair = (UserId, UserId);
+
+/// What a run of events changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Registered in this run, and perhaps deleted in it.
+    pub users: BTreeMap<UserId, User>,
+    /// Created in this run, and perhaps deleted in it.
+    pub tweets: BTreeMap<TweetId, Tweet>,
+    /// Deleted in this run, registered before it.
+    pub deleted_users: BTreeMap<UserId, Position>,
+    /// Deleted in this run, created before it.
+    pub deleted_tweets: BTreeMap<TweetId, Position>,
+    /// Follows that held before this run and ended in it.
+    pub ended: BTreeMap<Pair, Position>,
+    /// Follows that began in this run, in order, for each pair.
+    pub begun: BTreeMap<Pair, Vec<Interval>>,
+}
+
+impl Changes {
+    /// The net effect of `events`, which are in order.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when this release cannot read one of them.
+    pub fn of(events: &[RecordedEvent]) -> Result<Self, DecodeError> {
+        let mut changes = Self::default();
+        for recorded in events {
+            changes.add(recorded, recorded.event()?);
+        }
+        Ok(changes)
+    }
+
+    fn add(&mut self, recorded: &RecordedEvent, event: Event) {
+        let (position, created_at) = (recorded.position, recorded.recorded_at);
+        match event {
+            Event::UserRegistered(UserRegistered { user_id, username, email }) => {
+                let user = User { user_id, username, email, created_at, deleted: None };
+                self.users.insert(user_id, user);
+                // Everyone reads their own tweets.
+                self.begin((user_id, user_id), position);
+            }
+            Event::UserDeleted(UserDeleted { user_id }) => match self.users.get_mut(&user_id) {
+                Some(user) => user.deleted = Some(position),
+                None => {
+                    self.deleted_users.insert(user_id, position);
+                }
+            },
+            Event::TweetCreated(TweetCreated { author_id, content }) => {
+                let tweet_id = TweetId::from(position);
+                let tweet = Tweet { tweet_id, author_id, content, created_at, deleted: None };
+                self.tweets.insert(tweet_id, tweet);
+            }
+            Event::TweetDeleted(TweetDeleted { tweet_id, .. }) => {
+                match self.tweets.get_mut(&tweet_id) {
+                    Some(tweet) => tweet.deleted = Some(position),
+                    None => {
+                        self.deleted_tweets.insert(tweet_id, position);
+                    }
+                }
+            }
+            Event::Followed(Followed { follower_id, followed_id }) => {
+                self.begin((follower_id, followed_id), position);
+            }
+            Event::Unfollowed(Unfollowed { follower_id, followed_id }) => {
+                self.end((follower_id, followed_id), position);
+            }
+        }
+    }
+
+    fn begin(&mut self, pair: Pair, since: Position) {
+        self.begun.entry(pair).or_default().push(Interval { since, until: None });
+    }
+
+    fn end(&mut self, pair: Pair, until: Position) {
+        match self.begun.get_mut(&pair).and_then(|begun| begun.last_mut()) {
+            Some(last) => last.until = Some(until),
+            None => {
+                self.ended.insert(pair, until);
+            }
+        }
+    }
+
+    /// Everyone who was deleted in this run.
+    #[must_use]
+    pub fn all_deleted_users(&self) -> BTreeMap<UserId, Position> {
+        let within = self.users.values().filter_map(|user| Some((user.user_id, user.deleted?)));
+        within.chain(self.deleted_users.iter().map(|(user, at)| (*user, *at))).collect()
+    }
+
+    /// The tweets of this run that enter feeds: what is left of them at its end.
+    pub fn delivered(&self) -> impl Iterator<Item = &Tweet> {
+        let gone = self.all_deleted_users();
+        self.tweets
+            .values()
+            .filter(move |tweet| tweet.deleted.is_none() && !gone.contains_key(&tweet.author_id))
+    }
+
+    /// Pairs that did not hold before this run and hold after it: the reader gets what the author
+    /// already wrote.
+    #[must_use]
+    pub fn started(&self) -> BTreeSet<Pair> {
+        let gone = self.all_deleted_users();
+        self.begun
+            .iter()
+            .filter(|(pair, begun)| {
+                let holds = begun.last().is_some_and(|last| last.until.is_none());
+                holds && !self.ended.contains_key(pair) && !gone.contains_key(&pair.0)
+            })
+            .map(|(pair, _)| *pair)
+            .collect()
+    }
+
+    /// Pairs that held before this run and do not hold after it: the reader loses what the author
+    /// wrote.
+    #[must_use]
+    pub fn stopped(&self) -> BTreeSet<Pair> {
+        self.ended
+            .keys()
+            .filter(|pair| {
+                self.begun
+                    .get(pair)
+                    .and_then(|begun| begun.last())
+                    .is_none_or(|last| last.until.is_some())
+            })
+            .copied()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::recorded::Metadata;
+    use serde_json::value::RawValue;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn record(events: Vec<Event>) -> Vec<RecordedEvent> {
+        (1..)
+            .map(Position)
+            .zip(events)
+            .map(|(position, event)| RecordedEvent {
+                position,
+                event_id: Uuid::nil(),
+                stream: event.stream(position),
+                version: 1,
+                kind: event.kind().to_owned(),
+                schema_version: event.schema_version(),
+                payload: RawValue::from_string(event.payload()).unwrap(),
+                metadata: Metadata::default(),
+                recorded_at: DateTime::UNIX_EPOCH,
+            })
+            .collect()
+    }
+
+    fn changes(events: Vec<Event>) -> Changes {
+        Changes::of(&record(events)).unwrap()
+    }
+
+    fn followed(follower: i64, followed: i64) -> Event {
+        let (follower_id, followed_id) = (UserId(follower), UserId(followed));
+        Event::Followed(Followed { follower_id, followed_id })
+    }
+
+    fn unfollowed(follower: i64, followed: i64) -> Event {
+        let (follower_id, followed_id) = (UserId(follower), UserId(followed));
+        Event::Unfollowed(Unfollowed { follower_id, followed_id })
+    }
+
+    fn tweeted(author: i64) -> Event {
+        Event::TweetCreated(TweetCreated { author_id: UserId(author), content: "hello".to_owned() })
+    }
+
+    fn pairs(pairs: &[(i64, i64)]) -> BTreeSet<Pair> {
+        pairs.iter().map(|(reader, author)| (UserId(*reader), UserId(*author))).collect()
+    }
+
+    #[test]
+    fn a_follow_that_came_and_went_leaves_the_feed_alone_but_not_the_history() {
+        let changes = changes(vec![followed(1, 2), unfollowed(1, 2)]);
+        assert_eq!((changes.started(), changes.stopped()), (pairs(&[]), pairs(&[])));
+        let interval = Interval { since: Position(1), until: Some(Position(2)) };
+        assert_eq!(changes.begun[&(UserId(1), UserId(2))], [interval]);
+    }
+
+    #[test]
+    fn a_follow_that_ended_and_began_again_leaves_the_feed_alone() {
+        let changes = changes(vec![unfollowed(1, 2), followed(1, 2)]);
+        assert_eq!((changes.started(), changes.stopped()), (pairs(&[]), pairs(&[])));
+        assert_eq!(changes.ended[&(UserId(1), UserId(2))], Position(1));
+    }
+
+    #[test]
+    fn only_the_last_state_of_a_pair_counts() {
+        let begins = changes(vec![followed(1, 2), unfollowed(1, 2), followed(1, 2)]);
+        assert_eq!((begins.started(), begins.stopped()), (pairs(&[(1, 2)]), pairs(&[])));
+        let ends = changes(vec![unfollowed(1, 2), followed(1, 2), unfollowed(1, 2)]);
+        assert_eq!((ends.started(), ends.stopped()), (pairs(&[]), pairs(&[(1, 2)])));
+    }
+
+    #[test]
+    fn a_tweet_that_came_and_went_is_kept_but_not_delivered() {
+        let deleted = TweetDeleted { tweet_id: TweetId(1), author_id: UserId(7) };
+        let changes = changes(vec![tweeted(7), tweeted(7), Event::TweetDeleted(deleted)]);
+        let delivered: Vec<_> = changes.delivered().map(|tweet| tweet.tweet_id).collect();
+        assert_eq!(delivered, [TweetId(2)]);
+        assert_eq!(changes.tweets[&TweetId(1)].deleted, Some(Position(3)));
+    }
+
+    #[test]
+    fn a_new_user_reads_their_own_tweets_until_they_leave() {
+        let registered = UserRegistered {
+            user_id: UserId(7),
+            username: "ada".to_owned(),
+            email: "ada@example.org".to_owned(),
+        };
+        let stays = changes(vec![Event::UserRegistered(registered.clone()), tweeted(7)]);
+        assert_eq!(stays.started(), pairs(&[(7, 7)]));
+
+        let deleted = Event::UserDeleted(UserDeleted { user_id: UserId(7) });
+        let leaves = changes(vec![Event::UserRegistered(registered), tweeted(7), deleted]);
+        assert_eq!(leaves.started(), pairs(&[]));
+        assert_eq!(leaves.delivered().count(), 0);
+        assert_eq!(leaves.all_deleted_users()[&UserId(7)], Position(3));
+    }
+}

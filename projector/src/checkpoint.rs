@@ -1,0 +1,84 @@
+//! The checkpoint: how far the log has been applied, and who may go on.
+//!
+//! **Invariant**: rows and checkpoint change in one transaction, which moves the checkpoint from
+//! exactly where that transaction began. An event is thus applied once, however often it arrives,
+//! and by one projector at a time, however many run.
+
+use events::Position;
+use sqlx::PgExecutor;
+
+/// The checkpoint as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Which build of the read model this is: 1 for the first.
+    pub generation: i32,
+    pub position: Position,
+    pub fence: i64,
+}
+
+/// Another projector has written in between.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another projector has taken over (fence {fence}, position {position} is no longer the checkpoint)"
+)]
+pub struct Fenced {
+    pub fence: i64,
+    pub position: Position,
+}
+
+/// Reads the checkpoint.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn load(executor: impl PgExecutor<'_>) -> Result<Checkpoint, sqlx::Error> {
+    sqlx::query_as!(
+        Checkpoint,
+        r#"select generation, position as "position: Position", fence from checkpoint"#
+    )
+    .fetch_one(executor)
+    .await
+}
+
+/// Takes over: from now on nobody with an older fence can write.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn take_over(executor: impl PgExecutor<'_>) -> Result<Checkpoint, sqlx::Error> {
+    sqlx::query_as!(
+        Checkpoint,
+        r#"
+        update checkpoint set fence = fence + 1
+        returning generation, position as "position: Position", fence
+        "#
+    )
+    .fetch_one(executor)
+    .await
+}
+
+/// Moves the checkpoint forward from `old` to `position`, announced when the transaction commits.
+/// `None` when it is not at `old` any more.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn advance(
+    executor: impl PgExecutor<'_>,
+    old: Checkpoint,
+    position: Position,
+) -> Result<Option<Checkpoint>, sqlx::Error> {
+    let moved = sqlx::query!(
+        r#"
+        with moved as (
+            update checkpoint set position = $3, moved_at = now()
+            where fence = $1 and position = $2 and position <= $3
+            returning position
+        )
+        select pg_notify('rookery_checkpoint', position::text) as "announced!: ()" from moved
+        "#,
+        old.fence,
+        old.position.0,
+        position.0
+    )
+    .fetch_optional(executor)
+    .await?;
+    Ok(moved.map(|_| Checkpoint { position, ..old }))
+}

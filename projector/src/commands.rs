@@ -1,0 +1,53 @@
+//! One module per command.
+
+pub mod run;
+pub mod status;
+
+use std::process::ExitCode;
+
+use events::amqp::BrokerError;
+use events::store::ConnectError;
+use events::store::schema::SchemaError;
+
+use crate::consume::ConsumeError;
+use crate::projection::ProjectionError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
+    Consume(#[from] ConsumeError),
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
+    #[error("the log cannot be read: {0}")]
+    Log(sqlx::Error),
+    #[error("the read model cannot be read: {0}")]
+    Feed(sqlx::Error),
+    #[error("the metrics cannot be served: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    #[error("signals cannot be received: {0}")]
+    Signals(std::io::Error),
+    #[error("the output could not be written: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl CommandError {
+    /// 2 for what a flag or variable says, 1 for the rest.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_)
+            | Self::Connect(ConnectError::Url { .. })
+            | Self::Broker(BrokerError::Url(_)) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `projector run`
+
+use events::amqp::Broker;
+use events::retry::{Failure, Retry};
+use events::runtime::shutdown_on_signal;
+use events::store::schema::Schema;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use super::CommandError;
+use crate::config::RunArguments;
+use crate::consume;
+use crate::projection::Projection;
+
+/// Connections to each database: one at work, one to look from.
+const CONNECTIONS: u32 = 2;
+
+/// Settings of the projector's sessions on the read model.
+///
+/// Each of its statements touches few rows of tables that may be of any size, through an index that
+/// is there for it. A planner without fresh statistics, as after the first minutes of a new
+/// database, sometimes prefers to read a whole table instead; here it may not. JIT compilation
+/// costs more than any of these statements.
+const FEED_SESSION: [(&str, &str); 5] = [
+    ("jit", "off"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    // A lost tail is found as a gap and replayed.
+    ("synchronous_commit", "off"),
+];
+
+/// Projects until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`CommandError`], which says what an operator should do.
+pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
+    let log_database = arguments.servers.log_database()?;
+    let feed_database = arguments.servers.feed_database()?.with_settings(FEED_SESSION);
+    let broker = Broker::parse(&arguments.servers.amqp_url)?;
+    if let Some(address) = arguments.metrics_bind {
+        PrometheusBuilder::new().with_http_listener(address).install()?;
+    }
+    let log = log_database.connect(CONNECTIONS).await?;
+    let feed = feed_database.connect(CONNECTIONS).await?;
+    let shutdown = shutdown_on_signal().map_err(CommandError::Signals)?;
+
+    Schema::Feed.migrate(&feed).await?;
+    until_log_is_there(&log, &shutdown).await?;
+    let projection = Projection::new(log.clone(), feed, arguments.feed_kept);
+    consume::run(&projection, &log, &broker, &shutdown).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The api makes the log; a projector that is started first waits for it.
+async fn until_log_is_there(
+    log: &PgPool,
+    shutdown: &CancellationToken,
+) -> Result<(), CommandError> {
+    let mut retry = Retry::new("waiting for the api to make the log");
+    while !shutdown.is_cancelled() {
+        match Schema::Log.is_current(log).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                let absent = "its schema is not there, or older than this release";
+                retry
+                    .after(Failure::Retry(absent), shutdown)
+                    .await
+                    .map_err(|error| CommandError::Usage(error.to_owned()))?;
+            }
+            Err(error) => {
+                retry.after(Failure::Retry(error), shutdown).await.map_err(CommandError::Log)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! `projector status`: how far everything is.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+use events::amqp::{self, Broker, BrokerError};
+use events::store::{outbox, read};
+use events::{Clock, Position};
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::CommandError;
+use crate::checkpoint;
+use crate::config::StatusArguments;
+
+/// A look must not wait behind whatever may be wrong.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Everything that `status` shows.
+#[derive(Debug, Serialize)]
+struct Status {
+    log: LogStatus,
+    relay: RelayStatus,
+    broker: BrokerStatus,
+    feed: FeedStatus,
+}
+
+#[derive(Debug, Serialize)]
+struct LogStatus {
+    head: Position,
+}
+
+#[derive(Debug, Serialize)]
+struct RelayStatus {
+    position: Position,
+    /// Events in the log that are not published yet.
+    lag_events: i64,
+    lag_seconds: f64,
+    /// The relay that leads; `None` while none does.
+    leader: Option<String>,
+    fence: i64,
+}
+
+/// Messages that wait; `None` when the broker or the queue is not there.
+#[derive(Debug, Serialize)]
+struct BrokerStatus {
+    reachable: bool,
+    queue_depth: Option<u32>,
+    dead_letters: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct FeedStatus {
+    generation: i32,
+    position: Position,
+    /// Events in the log that are not readable yet.
+    lag_events: i64,
+    lag_seconds: f64,
+    fence: i64,
+}
+
+/// Prints how far everything is.
+///
+/// # Errors
+/// [`CommandError`] when a database is away. A broker that is away is part of the answer.
+pub async fn status(arguments: StatusArguments) -> Result<(), CommandError> {
+    let log_database = arguments.servers.log_database()?.with_statement_timeout(STATEMENT_TIMEOUT);
+    let feed_database =
+        arguments.servers.feed_database()?.with_statement_timeout(STATEMENT_TIMEOUT);
+    let broker = Broker::parse(&arguments.servers.amqp_url)?;
+    let log = log_database.connect(1).await?;
+    let feed = feed_database.connect(1).await?;
+    let status = look(&log, &feed, &broker).await?;
+
+    let mut output = io::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut output, &status).map_err(io::Error::from)?;
+        writeln!(output)?;
+    } else {
+        writeln!(output, "{}", table(&status))?;
+    }
+    Ok(())
+}
+
+/// Looks from the end of the way to its start, so that nothing seems to be behind only because it
+/// was looked at first.
+async fn look(log: &PgPool, feed: &PgPool, broker: &Broker) -> Result<Status, CommandError> {
+    let broker = look_at_broker(broker).await;
+    let checkpoint = checkpoint::load(feed).await.map_err(CommandError::Feed)?;
+    let outbox = outbox::load(log).await.map_err(CommandError::Log)?;
+    let head = read::head(log).await.map_err(CommandError::Log)?;
+    let relay_seconds = waiting_seconds(log, outbox.position).await?;
+    let feed_seconds = waiting_seconds(log, checkpoint.position).await?;
+    Ok(Status {
+        log: LogStatus { head },
+        relay: RelayStatus {
+            position: outbox.position,
+            lag_events: head.0 - outbox.position.0,
+            lag_seconds: relay_seconds,
+            leader: outbox.leader.filter(|_| outbox.led),
+            fence: outbox.fence,
+        },
+        broker,
+        feed: FeedStatus {
+            generation: checkpoint.generation,
+            position: checkpoint.position,
+            lag_events: head.0 - checkpoint.position.0,
+            lag_seconds: feed_seconds,
+            fence: checkpoint.fence,
+        },
+    })
+}
+
+/// For how long the first event after `position` has been waiting.
+async fn waiting_seconds(log: &PgPool, position: Position) -> Result<f64, CommandError> {
+    let since: Option<DateTime<Utc>> =
+        read::recorded_at(log, position.next()).await.map_err(CommandError::Log)?;
+    let waiting = since.map(|since| Clock::system().now() - since);
+    Ok(waiting.map_or(0.0, |waiting| waiting.as_seconds_f64().max(0.0)))
+}
+
+async fn look_at_broker(broker: &Broker) -> BrokerStatus {
+    match queue_depths(broker).await {
+        Ok((queue_depth, dead_letters)) => {
+            BrokerStatus { reachable: true, queue_depth, dead_letters }
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the broker could not be looked at");
+            BrokerStatus { reachable: false, queue_depth: None, dead_letters: None }
+        }
+    }
+}
+
+async fn queue_depths(broker: &Broker) -> Result<(Option<u32>, Option<u32>), BrokerError> {
+    let connection = broker.connect("rookery projector status").await?;
+    // A channel each: asking for a queue that is not there closes the channel.
+    let feed = amqp::queue_depth(&connection.create_channel().await?, amqp::FEED_QUEUE).await?;
+    let channel = connection.create_channel().await?;
+    let dead_letters = amqp::queue_depth(&channel, amqp::FEED_DEAD_LETTER_QUEUE).await?;
+    connection.close(200, "done".into()).await?;
+    Ok((feed, dead_letters))
+}
+
+fn table(status: &Status) -> Table {
+    let Status { log, relay, broker, feed } = status;
+    let count = |count: Option<u32>| match (broker.reachable, count) {
+        (false, _) => "broker unreachable".to_owned(),
+        (true, None) => "no such queue".to_owned(),
+        (true, Some(count)) => count.to_string(),
+    };
+    let lag = |events: i64, seconds: f64| format!("{events} events, {seconds:.1} s behind");
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["", "at", ""]);
+    let leader = relay.leader.as_deref().unwrap_or("no relay leads");
+    let generation = format!("generation {}", feed.generation);
+    table.add_row(["log head", &log.head.to_string(), ""]);
+    table.add_row([
+        "relay cursor",
+        &relay.position.to_string(),
+        &format!("{}; {leader}", lag(relay.lag_events, relay.lag_seconds)),
+    ]);
+    table.add_row(["queue depth", &count(broker.queue_depth), amqp::FEED_QUEUE]);
+    table.add_row(["dead letters", &count(broker.dead_letters), amqp::FEED_DEAD_LETTER_QUEUE]);
+    table.add_row([
+        "feed checkpoint",
+        &feed.position.to_string(),
+        &format!("{}; {generation}", lag(feed.lag_events, feed.lag_seconds)),
+    ]);
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}

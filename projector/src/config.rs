@@ -1,0 +1,97 @@
+//! What can be set, by flag or environment.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand};
+use events::store::{ConnectError, Database};
+
+use crate::floor::FEED_KEPT_DEFAULT;
+
+/// Builds Rookery's read model from its log, and looks after it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "projector",
+    version,
+    after_help = "Examples:\n  \
+        projector run             project until stopped\n  \
+        projector status          how far everything is, as a table\n  \
+        projector status --json   the same for a program\n\n\
+        Exit codes: 0 done, 1 failed, 2 bad usage.\n\
+        Logs go to standard error: for people on a terminal, JSON elsewhere; RUST_LOG filters them."
+)]
+pub struct Config {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Consume the log's slices from RabbitMQ and keep the read model up to date.
+    ///
+    /// Any number may run: one is active, the others stand by.
+    Run(RunArguments),
+    /// Show the log's head, the relay's cursor, the queue, the checkpoint and the lag.
+    Status(StatusArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub servers: Servers,
+
+    /// How many of its newest tweets a feed keeps ready; older ones are read from their authors.
+    #[arg(long, env, default_value_t = FEED_KEPT_DEFAULT, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    pub feed_kept: i64,
+
+    /// Serve Prometheus metrics here [default: not at all].
+    #[arg(long, env = "PROJECTOR_METRICS_BIND", value_name = "HOST:PORT")]
+    pub metrics_bind: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArguments {
+    #[command(flatten)]
+    pub servers: Servers,
+
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where the servers are.
+#[derive(Debug, Args)]
+pub struct Servers {
+    /// PostgreSQL with the log.
+    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    database_url: String,
+
+    /// PostgreSQL with the read model [default: the same as --database-url].
+    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    feed_database_url: Option<String>,
+
+    /// RabbitMQ.
+    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    pub amqp_url: String,
+}
+
+impl Servers {
+    /// The database with the log.
+    ///
+    /// # Errors
+    /// [`ConnectError::Url`] when it is not a PostgreSQL URL.
+    pub fn log_database(&self) -> Result<Database, ConnectError> {
+        Database::parse("DATABASE_URL", &self.database_url, "rookery projector: log")
+    }
+
+    /// The database with the read model.
+    ///
+    /// # Errors
+    /// [`ConnectError::Url`] when it is not a PostgreSQL URL.
+    pub fn feed_database(&self) -> Result<Database, ConnectError> {
+        let (setting, url) = match &self.feed_database_url {
+            Some(url) => ("FEED_DATABASE_URL", url),
+            None => ("DATABASE_URL", &self.database_url),
+        };
+        Database::parse(setting, url, "rookery projector: feed")
+    }
+}

@@ -1,0 +1,339 @@
+//! Consuming the feed's queue: gathers what has arrived, has it applied, acknowledges it.
+//!
+//! **Invariant**: a message is acknowledged only after the transaction with its events has
+//! committed. Whatever the broker loses, repeats or reorders in spite of it, the projection finds
+//! by its checkpoint.
+
+use std::time::Duration;
+
+use events::amqp::{self, Broker, BrokerError};
+use events::retry::{Failure, Retry};
+use events::slice::{SliceError, SliceKey};
+use events::store::outbox;
+use events::{Position, Slice};
+use futures_util::{FutureExt, StreamExt};
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection, Consumer};
+use metrics::{counter, gauge};
+use sqlx::PgPool;
+use tokio::time::{Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::Checkpoint;
+use crate::projection::{APPLY_MAX_EVENTS, Projection, ProjectionError};
+
+/// How many messages the broker sends ahead. Full slices, they are four transactions' worth; more
+/// would only fill memory.
+const PREFETCH: u16 = 32;
+
+/// How often a silent queue is compared with the outbox.
+const STALL_CHECK: Duration = Duration::from_secs(1);
+
+/// After this many checks in a row in which the checkpoint stood still below the relay's cursor,
+/// the messages are taken for lost and the log is read instead.
+const STALL_CHECKS: u32 = 2;
+
+/// Why a session with the broker ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsumeError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
+}
+
+impl From<lapin::Error> for ConsumeError {
+    fn from(error: lapin::Error) -> Self {
+        Self::Broker(error.into())
+    }
+}
+
+impl From<ConsumeError> for Failure<ConsumeError> {
+    fn from(error: ConsumeError) -> Self {
+        match &error {
+            ConsumeError::Projection(inner) if inner.is_final() => Self::Stop(error),
+            _ => Self::Retry(error),
+        }
+    }
+}
+
+/// Consumes until `shutdown` is cancelled, reconnecting for ever.
+///
+/// # Errors
+/// [`ConsumeError`] when an operator has to act first.
+pub async fn run(
+    projection: &Projection,
+    log: &PgPool,
+    broker: &Broker,
+    shutdown: &CancellationToken,
+) -> Result<(), ConsumeError> {
+    let mut retry = Retry::new("the projector");
+    while let Err(error) = session(projection, log, broker, shutdown).await {
+        gauge!("rookery_projector_broker_connected").set(0.0);
+        retry.after(error.into(), shutdown).await?;
+    }
+    Ok(())
+}
+
+async fn session(
+    projection: &Projection,
+    log: &PgPool,
+    broker: &Broker,
+    shutdown: &CancellationToken,
+) -> Result<(), ConsumeError> {
+    if shutdown.is_cancelled() {
+        return Ok(());
+    }
+    // Both databases answer before the first message is taken: one that cannot be applied would
+    // only come back, and be set aside after too many times.
+    let key = outbox::slice_key(log).await.map_err(ProjectionError::Log)?;
+    let checkpoint = projection.checkpoint().await?;
+    let subscription = Subscription::open(broker).await?;
+    gauge!("rookery_projector_broker_connected").set(1.0);
+    tracing::info!(feed.position = checkpoint.position.0, "subscribed to {}", amqp::FEED_QUEUE);
+    let mut session =
+        Session { projection, key, subscription, taken_over: None, stall: Stall::new() };
+    let end = session.consume(shutdown).await;
+    session.subscription.close().await;
+    end
+}
+
+struct Session<'a> {
+    projection: &'a Projection,
+    key: SliceKey,
+    subscription: Subscription,
+    /// The checkpoint since this session took over; `None` while another projector is the active
+    /// consumer and this one stands by.
+    taken_over: Option<Checkpoint>,
+    stall: Stall,
+}
+
+impl Session<'_> {
+    async fn consume(&mut self, shutdown: &CancellationToken) -> Result<(), ConsumeError> {
+        loop {
+            tokio::select! {
+                delivery = self.subscription.next() => {
+                    let mut batch = self.subscription.batch_from(delivery?, &self.key).await?;
+                    self.apply(std::mem::take(&mut batch.slices)).await?;
+                    batch.acknowledge().await?;
+                    self.stall.reset();
+                }
+                _ = self.stall.interval.tick() => self.repair_if_stalled().await?,
+                () = shutdown.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    async fn apply(&mut self, slices: Vec<Slice>) -> Result<(), ConsumeError> {
+        let projection = self.projection;
+        let checkpoint = self.take_over_once().await?;
+        projection.apply_slices(checkpoint, slices).await?;
+        Ok(())
+    }
+
+    /// The broker has one active consumer a queue, so the first message says that it is us.
+    async fn take_over_once(&mut self) -> Result<&mut Checkpoint, ConsumeError> {
+        if self.taken_over.is_none() {
+            let checkpoint = self.projection.take_over().await?;
+            tracing::info!(
+                feed.position = checkpoint.position.0,
+                feed.fence = checkpoint.fence,
+                "projecting"
+            );
+            self.taken_over = Some(checkpoint);
+        }
+        Ok(self.taken_over.as_mut().expect("it was set above"))
+    }
+
+    /// Messages can be purged or expire, or be lost with a queue; after a crash of its database the
+    /// checkpoint can stand behind what was acknowledged. All of it looks the same: the relay's
+    /// cursor is ahead, nothing arrives, and the checkpoint stands still.
+    async fn repair_if_stalled(&mut self) -> Result<(), ConsumeError> {
+        self.subscription.check()?;
+        let published = self.projection.published().await?;
+        let checkpoint = self.projection.checkpoint().await?.position;
+        if !self.stall.is_reached(checkpoint, published) {
+            return Ok(());
+        }
+        tracing::warn!(
+            feed.position = checkpoint.0,
+            relay.position = published.0,
+            "published events did not arrive; reading them from the log"
+        );
+        counter!("rookery_projector_gap_repairs_total").increment(1);
+        self.taken_over = None;
+        let projection = self.projection;
+        let checkpoint = self.take_over_once().await?;
+        projection.apply_from_log(checkpoint, published).await?;
+        self.stall.reset();
+        Ok(())
+    }
+}
+
+/// Notices that the checkpoint stands still while it should not.
+struct Stall {
+    interval: Interval,
+    last_seen: Option<Position>,
+    still_for: u32,
+}
+
+impl Stall {
+    fn new() -> Self {
+        let mut interval = tokio::time::interval(STALL_CHECK);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { interval, last_seen: None, still_for: 0 }
+    }
+
+    fn reset(&mut self) {
+        self.interval.reset();
+        self.last_seen = None;
+        self.still_for = 0;
+    }
+
+    fn is_reached(&mut self, checkpoint: Position, published: Position) -> bool {
+        let still = checkpoint < published && self.last_seen == Some(checkpoint);
+        self.still_for = if still { self.still_for + 1 } else { 0 };
+        self.last_seen = Some(checkpoint);
+        self.still_for >= STALL_CHECKS
+    }
+}
+
+/// A consumer on a connection of its own.
+struct Subscription {
+    connection: Connection,
+    channel: Channel,
+    consumer: Consumer,
+}
+
+/// Messages that arrived together: what they say, and how to settle them.
+struct Batch {
+    slices: Vec<Slice>,
+    deliveries: Vec<Delivery>,
+}
+
+impl Subscription {
+    async fn open(broker: &Broker) -> Result<Self, BrokerError> {
+        let name = format!("rookery projector {}", std::process::id());
+        let connection = broker.connect(&name).await?;
+        let channel = connection.create_channel().await?;
+        amqp::declare_topology(&channel).await?;
+        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+        let consumer = channel
+            .basic_consume(
+                amqp::FEED_QUEUE.into(),
+                name.as_str().into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
+        Ok(Self { connection, channel, consumer })
+    }
+
+    async fn next(&mut self) -> Result<Delivery, BrokerError> {
+        match self.consumer.next().await {
+            Some(delivery) => Ok(delivery?),
+            // Cancelled by the broker: the queue was deleted, or its node went away.
+            None => Err(BrokerError::Lost),
+        }
+    }
+
+    fn check(&self) -> Result<(), BrokerError> {
+        if self.connection.status().connected() && self.channel.status().connected() {
+            Ok(())
+        } else {
+            Err(BrokerError::Lost)
+        }
+    }
+
+    /// `first` and what else is here already, up to one transaction's worth. What cannot be decoded
+    /// goes to the dead letters: its events, if it had any, are missing and read from the log.
+    async fn batch_from(&mut self, first: Delivery, key: &SliceKey) -> Result<Batch, BrokerError> {
+        let mut batch = Batch { slices: Vec::new(), deliveries: Vec::new() };
+        let mut events = 0;
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            match decode(&delivery, key) {
+                Ok(slice) => {
+                    events += slice.len();
+                    batch.slices.push(slice);
+                    batch.deliveries.push(delivery);
+                }
+                Err(error) => set_aside(&delivery, &error).await?,
+            }
+            next = if events < APPLY_MAX_EVENTS {
+                self.next().now_or_never().transpose()?
+            } else {
+                None
+            };
+        }
+        Ok(batch)
+    }
+
+    /// Hands back at once what was sent ahead, rather than when the broker misses us.
+    async fn close(&self) {
+        if let Err(error) = self.connection.close(200, "the projector stops".into()).await {
+            tracing::debug!(%error, "the connection to RabbitMQ had ended already");
+        }
+    }
+}
+
+impl Batch {
+    async fn acknowledge(&self) -> Result<(), lapin::Error> {
+        for delivery in &self.deliveries {
+            delivery.acker.ack(BasicAckOptions::default()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn decode(delivery: &Delivery, key: &SliceKey) -> Result<Slice, SliceError> {
+    let signature = delivery
+        .properties
+        .headers()
+        .as_ref()
+        .and_then(|headers| headers.inner().get(amqp::SIGNATURE_HEADER))
+        .and_then(|value| match value {
+            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+            _ => None,
+        })
+        .unwrap_or_default();
+    Slice::decode(&delivery.data, signature, key)
+}
+
+async fn set_aside(delivery: &Delivery, error: &SliceError) -> Result<(), lapin::Error> {
+    counter!("rookery_projector_dead_letters_total").increment(1);
+    tracing::warn!(
+        %error,
+        message.bytes = delivery.data.len(),
+        "a message is no slice of the log; it goes to {}",
+        amqp::FEED_DEAD_LETTER_QUEUE
+    );
+    delivery.acker.reject(BasicRejectOptions { requeue: false }).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stall_is_a_checkpoint_that_stands_still_below_the_cursor() {
+        let mut stall = Stall::new();
+        assert!(!stall.is_reached(Position(5), Position(9)), "the first look only remembers");
+        assert!(!stall.is_reached(Position(5), Position(9)));
+        assert!(stall.is_reached(Position(5), Position(9)));
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_that_moves_or_has_arrived_is_no_stall() {
+        let mut stall = Stall::new();
+        for checkpoint in 1..20 {
+            assert!(!stall.is_reached(Position(checkpoint), Position(99)));
+        }
+        for _ in 0..5 {
+            assert!(!stall.is_reached(Position(99), Position(99)));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `feed_items`: the kept part of each feed, complete from its floor up.
+
+use sqlx::PgConnection;
+
+use crate::changes::{Changes, Pair};
+use crate::floor::SAMPLE_ONE_IN;
+
+/// What a statement delivered.
+#[derive(Debug, Default)]
+pub(crate) struct Delivered {
+    pub delivered: u64,
+    /// Readers whose feed is due for a look at its size.
+    pub sampled: Vec<i64>,
+}
+
+/// Delivers the tweets of this run to those who followed their authors before it.
+pub(crate) async fn fan_out(
+    transaction: &mut PgConnection,
+    changes: &Changes,
+) -> Result<Delivered, sqlx::Error> {
+    let (tweets, authors): (Vec<i64>, Vec<i64>) =
+        changes.delivered().map(|tweet| (tweet.tweet_id.0, tweet.author_id.0)).unzip();
+    if tweets.is_empty() {
+        return Ok(Delivered::default());
+    }
+    let row = sqlx::query_file!("src/feed_items/fan_out.sql", &tweets, &authors, SAMPLE_ONE_IN)
+        .fetch_one(transaction)
+        .await?;
+    Ok(Delivered { delivered: row.delivered.unsigned_abs(), sampled: row.sampled })
+}
+
+/// Delivers to those who began to follow in this run what is there, from their floor up.
+pub(crate) async fn backfill(
+    transaction: &mut PgConnection,
+    changes: &Changes,
+) -> Result<Delivered, sqlx::Error> {
+    let (readers, authors) = columns(changes.started());
+    if readers.is_empty() {
+        return Ok(Delivered::default());
+    }
+    let row = sqlx::query_file!("src/feed_items/backfill.sql", &readers, &authors, SAMPLE_ONE_IN)
+        .fetch_one(transaction)
+        .await?;
+    Ok(Delivered { delivered: row.delivered.unsigned_abs(), sampled: row.sampled })
+}
+
+/// Takes the tweets of those who are no longer followed out of their readers' feeds. The floor
+/// stays: what is above it is as complete as before.
+pub(crate) async fn remove_unfollowed(
+    transaction: &mut PgConnection,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    let (readers, authors) = columns(changes.stopped());
+    if readers.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"
+        with gone as materialized (
+            select stopped.user_id, tweets.tweet_id
+            from unnest($1::bigint[], $2::bigint[]) as stopped (user_id, author_id)
+            left join floors on floors.user_id = stopped.user_id
+            join tweets on tweets.author_id = stopped.author_id
+                and tweets.tweet_id >= coalesce(floors.floor, 0)
+        )
+        delete from feed_items using gone
+        where feed_items.user_id = gone.user_id and feed_items.tweet_id = gone.tweet_id
+        "#,
+        &readers,
+        &authors,
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Drops the feeds of the users deleted in this run: nobody reads them.
+pub(crate) async fn remove_of_deleted(
+    transaction: &mut PgConnection,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    let deleted: Vec<i64> = changes.all_deleted_users().keys().map(|user| user.0).collect();
+    if deleted.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"
+        with gone as (delete from floors where user_id = any($1))
+        delete from feed_items where user_id = any($1)
+        "#,
+        &deleted
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Readers and authors, as two columns of one length.
+pub(crate) fn columns(pairs: impl IntoIterator<Item = Pair>) -> (Vec<i64>, Vec<i64>) {
+    pairs.into_iter().map(|(reader, author)| (reader.0, author.0)).unzip()
+}

@@ -1,0 +1,94 @@
+//! The floor of a feed: from it up `feed_items` is complete, below it there is nothing and a read
+//! goes on with the tweets of those followed.
+//!
+//! **Invariant**: a floor only rises, and in the transaction that raises it every row below it goes.
+//! So removal never leaves a hole, and the cap bounds storage without cutting any feed short.
+
+use sqlx::PgConnection;
+
+use crate::changes::Changes;
+use crate::feed_items::columns;
+
+/// How many of its newest tweets a feed keeps, unless told otherwise: fifty pages of twenty.
+pub const FEED_KEPT_DEFAULT: i64 = 1_000;
+
+/// One delivered row in this many has the size of its feed looked at. Counting on every delivery
+/// would cost as much as delivering; like this a feed is found a quarter above the cap on average,
+/// and the look costs each delivered row about four index entries read.
+pub(crate) const SAMPLE_ONE_IN: i64 = 256;
+
+/// Raises the floors of readers who began to follow an author with more than `kept` tweets, so that
+/// what such an author brings in is bounded too.
+pub(crate) async fn raise_for_long_authors(
+    transaction: &mut PgConnection,
+    changes: &Changes,
+    kept: i64,
+) -> Result<(), sqlx::Error> {
+    let (readers, authors) = columns(changes.started());
+    if readers.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"
+        with higher as materialized (
+            select started.user_id, max(beyond.tweet_id) + 1 as floor
+            from unnest($1::bigint[], $2::bigint[]) as started (user_id, author_id)
+            cross join lateral (
+                select tweet_id from tweets
+                where tweets.author_id = started.author_id and tweets.deleted_position is null
+                order by tweet_id desc
+                offset $3 limit 1
+            ) as beyond
+            group by started.user_id
+        ), raised as (
+            insert into floors (user_id, floor)
+            select user_id, floor from higher
+            on conflict (user_id) do update set floor = greatest(floors.floor, excluded.floor)
+        )
+        delete from feed_items using higher
+        where feed_items.user_id = higher.user_id and feed_items.tweet_id < higher.floor
+        "#,
+        &readers,
+        &authors,
+        kept,
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Cuts the feeds of `users` back to their newest `kept` rows, where they have more.
+pub(crate) async fn trim(
+    transaction: &mut PgConnection,
+    users: &[i64],
+    kept: i64,
+) -> Result<(), sqlx::Error> {
+    if users.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        r#"
+        with higher as materialized (
+            select distinct grown.user_id, beyond.tweet_id + 1 as floor
+            from unnest($1::bigint[]) as grown (user_id)
+            cross join lateral (
+                select tweet_id from feed_items
+                where feed_items.user_id = grown.user_id
+                order by tweet_id desc
+                offset $2 limit 1
+            ) as beyond
+        ), raised as (
+            insert into floors (user_id, floor)
+            select user_id, floor from higher
+            on conflict (user_id) do update set floor = greatest(floors.floor, excluded.floor)
+        )
+        delete from feed_items using higher
+        where feed_items.user_id = higher.user_id and feed_items.tweet_id < higher.floor
+        "#,
+        users,
+        kept,
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! `follows`: who reads whom, and from when until when.
+
+use sqlx::PgConnection;
+
+use crate::changes::Changes;
+
+/// Ends the follows that held before this run and ended in it.
+pub(crate) async fn end(
+    transaction: &mut PgConnection,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    if changes.ended.is_empty() {
+        return Ok(());
+    }
+    let followers: Vec<i64> = changes.ended.keys().map(|pair| pair.0.0).collect();
+    let followed: Vec<i64> = changes.ended.keys().map(|pair| pair.1.0).collect();
+    let positions: Vec<i64> = changes.ended.values().map(|at| at.0).collect();
+    sqlx::query!(
+        r#"
+        update follows set until_position = gone.position
+        from unnest($1::bigint[], $2::bigint[], $3::bigint[])
+            as gone (follower_id, followed_id, position)
+        where follows.follower_id = gone.follower_id
+            and follows.followed_id = gone.followed_id
+            and follows.until_position is null
+        "#,
+        &followers,
+        &followed,
+        &positions,
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Writes the follows that began in this run, those that ended in it again among them: a feed as
+/// it was at a position in between needs them.
+pub(crate) async fn begin(
+    transaction: &mut PgConnection,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    if changes.begun.is_empty() {
+        return Ok(());
+    }
+    let begun: Vec<_> = changes
+        .begun
+        .iter()
+        .flat_map(|(pair, intervals)| intervals.iter().map(move |interval| (pair, interval)))
+        .collect();
+    let followers: Vec<i64> = begun.iter().map(|(pair, _)| pair.0.0).collect();
+    let followed: Vec<i64> = begun.iter().map(|(pair, _)| pair.1.0).collect();
+    let since: Vec<i64> = begun.iter().map(|(_, interval)| interval.since.0).collect();
+    let until: Vec<Option<i64>> =
+        begun.iter().map(|(_, interval)| interval.until.map(|at| at.0)).collect();
+    sqlx::query!(
+        r#"
+        insert into follows (follower_id, followed_id, since_position, until_position)
+        select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+        "#,
+        &followers,
+        &followed,
+        &since,
+        &until as _,
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Ends what the users deleted in this run followed, so that nothing is delivered to them any more.
+/// Who followed them stays: their tweets are passed over by each read.
+pub(crate) async fn end_of_deleted(
+    transaction: &mut PgConnection,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    let deleted = changes.all_deleted_users();
+    if deleted.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = deleted.keys().map(|user| user.0).collect();
+    let positions: Vec<i64> = deleted.values().map(|at| at.0).collect();
+    sqlx::query!(
+        r#"
+        update follows set until_position = gone.position
+        from unnest($1::bigint[], $2::bigint[]) as gone (user_id, position)
+        where follows.follower_id = gone.user_id and follows.until_position is null
+        "#,
+        &ids,
+        &positions,
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}

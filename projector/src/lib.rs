@@ -1,0 +1,17 @@
+//! Builds Rookery's read model from its log.
+//!
+//! A message goes `consume` → `projection` → `apply` → `changes`, the net effect of its events, and
+//! from there into one table per module: `users`, `tweets`, `follows`, `feed_items`, `floor`.
+
+pub mod apply;
+pub mod changes;
+pub mod checkpoint;
+pub mod commands;
+pub mod config;
+pub mod consume;
+mod feed_items;
+pub mod floor;
+mod follows;
+pub mod projection;
+mod tweets;
+mod users;

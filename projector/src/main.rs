@@ -1,0 +1,27 @@
+//! `projector`: builds the read model and looks after it.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use projector::commands;
+use projector::config::{Command, Config};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = Config::parse();
+    if let Err(error) = events::runtime::init_logging() {
+        eprintln!("projector: {error}");
+        return ExitCode::from(2);
+    }
+    let end = match config.command {
+        Command::Run(arguments) => commands::run::run(arguments).await,
+        Command::Status(arguments) => commands::status::status(arguments).await,
+    };
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("projector: {error}");
+            error.exit_code()
+        }
+    }
+}
