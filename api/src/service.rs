@@ -10,7 +10,7 @@ use events::store::follow::follow;
 use events::store::schema::{Schema, SchemaError};
 use events::store::{CHECKPOINT_CHANNEL, ConnectError, Database, LOG_CHANNEL, read};
 use events::{Clock, Position};
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -119,9 +119,10 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
     if config.no_http {
         tracing::info!("relay started, without HTTP");
     } else {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| ServiceError::Bind { address: config.bind.clone(), source })?;
+        let bind_error = |source| ServiceError::Bind { address: config.bind.clone(), source };
+        let listener = TcpListener::bind(address).await.map_err(bind_error)?;
+        // Not what was asked for when that left the port to the system.
+        let address = listener.local_addr().map_err(bind_error)?;
         let checkpoint = parts.follow_checkpoint(feed_database, feed.clone());
         let state = AppState {
             appender: parts.start_appender(log.clone(), log_head),
@@ -223,6 +224,10 @@ impl Parts {
 
     fn start_metrics(&self) -> Result<PrometheusHandle, ServiceError> {
         let handle = PrometheusBuilder::new()
+            .set_buckets_for_metric(
+                Matcher::Full("rookery_append_batch_commands".to_owned()),
+                &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0],
+            )?
             .set_buckets(&[
                 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
             ])?

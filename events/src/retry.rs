@@ -28,7 +28,7 @@ pub enum Failure<E> {
 /// The waits between the sessions of one loop: longer each time, never beyond three seconds, for
 /// ever.
 ///
-/// ```ignore
+/// ```text
 /// let mut retry = Retry::new("the relay");
 /// while let Err(failure) = self.session(&shutdown).await {
 ///     retry.after(failure, &shutdown).await?;

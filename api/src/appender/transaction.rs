@@ -3,6 +3,7 @@
 use events::Clock;
 use events::store::append::{self, Head};
 use events::store::{is_connection_failure, read};
+use metrics::{counter, gauge, histogram};
 use sqlx::{PgConnection, PgPool};
 
 use super::batch::{self, Plan};
@@ -66,6 +67,9 @@ pub(super) async fn append_batch(
 
     let plan = in_doubt.insert(plan);
     transaction.commit().await.map_err(AppendError::InDoubt)?;
+    counter!("rookery_appended_events_total").increment(plan.events.len() as u64);
+    histogram!("rookery_append_batch_commands").record(batch.len() as f64);
+    gauge!("rookery_log_head_position").set(plan.new_head.position.0 as f64);
     tracing::debug!(
         commands = batch.len(),
         events = plan.events.len(),

@@ -1,0 +1,48 @@
+//! What the tests on real servers stand on: databases and virtual hosts of their own, the two
+//! programs, a client, and the definition of a feed to hold everything against.
+//!
+//! The servers are those of `DATABASE_URL`, `AMQP_URL` and `RABBITMQ_UI`; `run_tests.sh` brings them
+//! up. Each test has its own database and virtual host, so that tests can run side by side.
+
+pub mod client;
+pub mod database;
+pub mod gate;
+pub mod model;
+pub mod process;
+pub mod system;
+pub mod vhost;
+
+use std::time::Duration;
+
+/// How long a test waits for what must happen. Far more than it takes, because machines are shared;
+/// a test that gets here has failed.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Waits until `condition` gives something.
+///
+/// # Panics
+/// After [`PATIENCE`], with what was waited for.
+pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "waited in vain: {what}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The value of an environment variable that `run_tests.sh` sets.
+///
+/// # Panics
+/// When it is not set.
+#[must_use]
+pub fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: use ./run_tests.sh, or eval \"$(scripts/services.sh env)\"")
+    })
+}

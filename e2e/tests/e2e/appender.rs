@@ -1,0 +1,215 @@
+//! The appender: several at once, on one log.
+
+use std::collections::{BTreeSet, HashSet};
+
+use api::appender::{Accepted, Appender, IdempotencyKey, Refusal};
+use api::domain::{Command, Content, Email, Rejection, Username};
+use e2e::database::TestDatabase;
+use e2e::model::read_log;
+use e2e::until;
+use events::recorded::Metadata;
+use events::store::read;
+use events::{Clock, Event, Position, UserId};
+use futures_util::future::join_all;
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// An appender with connections of its own, as in a process of its own.
+async fn start_appender(database: &TestDatabase) -> Appender {
+    let (head, _) = watch::channel(Position::START);
+    let (appender, task) = Appender::new(database.pool().await, Clock::system(), head);
+    tokio::spawn(task.run(CancellationToken::new()));
+    appender
+}
+
+async fn submit(appender: &Appender, command: Command) -> Result<Accepted, Refusal> {
+    appender.submit(command, None, Metadata::default()).await
+}
+
+fn register(name: &str) -> Command {
+    let email = format!("{name}@example.org");
+    Command::Register {
+        username: Username::parse(name).unwrap(),
+        email: Email::parse(&email).unwrap(),
+    }
+}
+
+fn tweet(author: i64, content: &str) -> Command {
+    Command::Tweet { author_id: UserId(author), content: Content::parse(content).unwrap() }
+}
+
+fn follow(follower: i64, followed: i64) -> Command {
+    Command::Follow { follower_id: UserId(follower), followed_id: UserId(followed) }
+}
+
+/// Follows the log as the relay does, until it has seen `count` events.
+async fn tail(log: PgPool, count: usize) -> Vec<Position> {
+    let mut seen: Vec<Position> = Vec::new();
+    until("the tail has seen every event", async || {
+        let after = seen.last().copied().unwrap_or(Position::START);
+        seen.extend(read::after(&log, after, 64).await.unwrap().iter().map(|event| event.position));
+        (seen.len() >= count).then_some(())
+    })
+    .await;
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tailing_reader_sees_every_event_once_and_in_order_while_four_append() {
+    const APPENDERS: usize = 4;
+    const WRITERS: usize = 8;
+    const TWEETS: usize = 50;
+    let database = TestDatabase::migrated().await;
+    let log = database.pool().await;
+    let mut appenders = Vec::new();
+    for _ in 0..APPENDERS {
+        appenders.push(start_appender(&database).await);
+    }
+    submit(&appenders[0], register("ada")).await.unwrap();
+
+    let total = 1 + APPENDERS * WRITERS * TWEETS;
+    let tail = tail(log.clone(), total);
+    let writers = appenders.iter().enumerate().flat_map(|(index, appender)| {
+        (0..WRITERS).map(move |writer| async move {
+            let mut positions = Vec::new();
+            for number in 0..TWEETS {
+                let content = format!("{index} {writer} {number}");
+                positions.push(submit(appender, tweet(1, &content)).await.unwrap().position);
+            }
+            assert!(positions.is_sorted(), "a client's own tweets are in its order");
+            positions
+        })
+    });
+    let (seen, acknowledged) = tokio::join!(tail, join_all(writers));
+    let acknowledged: HashSet<Position> = acknowledged.into_iter().flatten().collect();
+
+    let dense: Vec<Position> = (1..=i64::try_from(total).unwrap()).map(Position).collect();
+    assert_eq!(seen, dense);
+    assert_eq!(acknowledged.len(), total - 1);
+    let log = read_log(&log).await;
+    let ids: HashSet<_> = log.iter().map(|event| event.event_id).collect();
+    assert_eq!(ids.len(), total);
+    assert!(log.windows(2).all(|pair| pair[0].position < pair[1].position));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_who_race_for_a_name_one_wins() {
+    let database = TestDatabase::migrated().await;
+    let appenders = [start_appender(&database).await, start_appender(&database).await];
+    for round in 0..10 {
+        let name = format!("name{round}");
+        let racers = (0..8).map(|racer| submit(&appenders[racer % 2], register(&name)));
+        let (won, lost): (Vec<_>, Vec<_>) =
+            join_all(racers).await.into_iter().partition(Result::is_ok);
+        assert_eq!(won.len(), 1);
+        let taken = Refusal::Rejected(Rejection::UsernameTaken(name.clone()));
+        assert!(lost.iter().all(|refusal| refusal.as_ref().unwrap_err() == &taken));
+    }
+    let ids: BTreeSet<UserId> = read_log(&database.pool().await)
+        .await
+        .iter()
+        .filter_map(|event| match event.event().unwrap() {
+            Event::UserRegistered(registered) => Some(registered.user_id),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ids, (1..=10).map(UserId).collect(), "ids count registrations, refused ones not");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_who_race_for_a_follow_one_wins_and_its_stream_has_no_holes() {
+    let database = TestDatabase::migrated().await;
+    let appenders = [start_appender(&database).await, start_appender(&database).await];
+    submit(&appenders[0], register("ada")).await.unwrap();
+    submit(&appenders[0], register("bob")).await.unwrap();
+    for _ in 0..5 {
+        let racers = (0..6).map(|racer| submit(&appenders[racer % 2], follow(1, 2)));
+        assert_eq!(join_all(racers).await.iter().filter(|end| end.is_ok()).count(), 1);
+        let unfollow = Command::Unfollow { follower_id: UserId(1), followed_id: UserId(2) };
+        submit(&appenders[1], unfollow).await.unwrap();
+    }
+    let log = read_log(&database.pool().await).await;
+    let versions: Vec<i32> = log
+        .iter()
+        .filter(|event| event.stream == "relationship-1-2")
+        .map(|event| event.version)
+        .collect();
+    assert_eq!(versions, (1..=10).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_who_race_with_one_key_all_get_the_answer_of_one() {
+    let database = TestDatabase::migrated().await;
+    let appenders = [start_appender(&database).await, start_appender(&database).await];
+    submit(&appenders[0], register("ada")).await.unwrap();
+    let keyed = |racer: usize, content: &str| {
+        let key = Some(IdempotencyKey("k-1".to_owned()));
+        appenders[racer % 2].submit(tweet(1, content), key, Metadata::default())
+    };
+    let answers = join_all((0..8).map(|racer| keyed(racer, "once"))).await;
+    let first = answers[0].clone().unwrap();
+    assert!(answers.iter().all(|answer| answer.as_ref() == Ok(&first)));
+    assert_eq!(keyed(0, "another").await, Err(Refusal::KeyReused));
+    assert_eq!(read_log(&database.pool().await).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_name_can_be_freed_and_taken_and_freed_again() {
+    let database = TestDatabase::migrated().await;
+    let appender = start_appender(&database).await;
+    for id in 1..=3 {
+        // Sent together, so that they are likely to share a batch.
+        let delete = Command::DeleteUser { user_id: UserId(id) };
+        let (registered, deleted) =
+            tokio::join!(submit(&appender, register("ada")), submit(&appender, delete));
+        assert_eq!(registered.unwrap().account.user_id, UserId(id));
+        deleted.unwrap();
+    }
+}
+
+/// While the database cuts every connection again and again, what was acknowledged is in the log
+/// once, and what was not is there at most once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_connection_neither_loses_nor_doubles_a_command() {
+    let database = TestDatabase::migrated().await;
+    let appender = start_appender(&database).await;
+    let log = database.pool().await;
+    submit(&appender, register("ada")).await.unwrap();
+
+    let cutting = CancellationToken::new();
+    let cutter = tokio::spawn({
+        let (log, cutting) = (log.clone(), cutting.clone());
+        async move {
+            let cut = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+            let mut cuts = 0;
+            while !cutting.is_cancelled() {
+                cuts += sqlx::query(cut).fetch_all(&log).await.map_or(0, |rows| rows.len());
+                tokio::task::yield_now().await;
+            }
+            cuts
+        }
+    });
+    let mut acknowledged = HashSet::new();
+    for round in 0..60 {
+        let contents: Vec<String> = (0..8).map(|number| format!("{round} {number}")).collect();
+        let tweets = contents.iter().map(|content| submit(&appender, tweet(1, content)));
+        for (content, answer) in contents.iter().zip(join_all(tweets).await) {
+            if answer.is_ok() {
+                acknowledged.insert(content.clone());
+            }
+        }
+    }
+    cutting.cancel();
+    assert!(cutter.await.unwrap() > 0, "something was cut");
+
+    let mut stored = HashSet::new();
+    let pool = database.pool().await;
+    for event in read_log(&pool).await {
+        if let Event::TweetCreated(created) = event.event().unwrap() {
+            assert!(stored.insert(created.content.clone()), "{} is doubled", created.content);
+        }
+    }
+    assert!(acknowledged.is_subset(&stored), "something acknowledged is missing");
+    assert!(!acknowledged.is_empty());
+}

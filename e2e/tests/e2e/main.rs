@@ -1,0 +1,10 @@
+//! Rookery on real servers: each guarantee, and what happens when something fails.
+
+mod appender;
+mod faults;
+mod feeds;
+mod http;
+mod log;
+mod operators;
+mod projection;
+mod relay;

@@ -1,0 +1,104 @@
+//! What an operator sees: plain errors, exit codes, `status`.
+
+use std::process::Output;
+
+use e2e::database::TestDatabase;
+use e2e::process::run;
+use e2e::setting;
+use e2e::system::System;
+use serde_json::Value;
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// One line, which names the setting or says what to do, and the exit code that goes with it.
+fn is_plain(output: &Output, code: i32, mentions: &str) {
+    let text = text(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('{')).collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    assert!(lines[0].contains(mentions), "{mentions:?} is not in {text}");
+}
+
+#[tokio::test]
+async fn a_wrong_setting_gets_one_line_and_exit_code_2_or_1() {
+    let database = TestDatabase::migrated().await;
+    let (url, amqp) = (database.url.as_str(), setting("AMQP_URL"));
+    let programs: [(&str, &[&str]); 3] =
+        [("api", &["--bind", "127.0.0.1:0"]), ("projector", &["run"]), ("projector", &["status"])];
+    for (program, arguments) in programs {
+        let with = async |database_url: &str, amqp_url: &str| {
+            run(program, arguments, &[("DATABASE_URL", database_url), ("AMQP_URL", amqp_url)]).await
+        };
+        is_plain(&with("mysql://localhost/x", &amqp).await, 2, "DATABASE_URL");
+        is_plain(&with("nonsense", &amqp).await, 2, "DATABASE_URL");
+        is_plain(&with("postgres://nobody@127.0.0.1:1/x", &amqp).await, 1, "DATABASE_URL");
+        is_plain(&with(&format!("{url}_not_there"), &amqp).await, 1, "DATABASE_URL");
+        is_plain(&with(url, "http://localhost").await, 2, "AMQP_URL");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_setting_or_an_unsafe_address_is_bad_usage() {
+    let missing = run("api", &[], &[]).await;
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing).contains("--database-url"), "{}", text(&missing));
+
+    let database = TestDatabase::migrated().await;
+    let amqp = setting("AMQP_URL");
+    let variables = [("DATABASE_URL", database.url.as_str()), ("AMQP_URL", amqp.as_str())];
+    let unsafe_address = run("api", &["--bind", "0.0.0.0:0"], &variables).await;
+    is_plain(&unsafe_address, 2, "--trust-user-header");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let database = TestDatabase::migrated().await;
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let amqp = setting("AMQP_URL");
+    let variables = [("DATABASE_URL", database.url.as_str()), ("AMQP_URL", amqp.as_str())];
+    is_plain(&run("api", &["--bind", &address], &variables).await, 1, &address);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_in_words() {
+    let database = TestDatabase::migrated().await;
+    let pool = database.pool().await;
+    let newer = "insert into feed_migrations (version, description, success, checksum, execution_time) values (9999, 'newer', true, '', 0)";
+    sqlx::query(newer).execute(&pool).await.unwrap();
+    let amqp = setting("AMQP_URL");
+    let variables = [("DATABASE_URL", database.url.as_str()), ("AMQP_URL", amqp.as_str())];
+    is_plain(&run("api", &["--bind", "127.0.0.1:0"], &variables).await, 1, "newer");
+    is_plain(&run("projector", &["run"], &variables).await, 1, "newer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_shows_how_far_everything_is() {
+    let system = System::start().await;
+    system.client.register("ada").await;
+    system.caught_up().await;
+    let (url, amqp) = (system.database.url.clone(), system.amqp_url());
+    let variables = [("DATABASE_URL", url.as_str()), ("AMQP_URL", amqp.as_str())];
+
+    let json = run("projector", &["status", "--json"], &variables).await;
+    assert!(json.status.success(), "{}", text(&json));
+    let status: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(status["log"]["head"], 1);
+    assert_eq!(status["feed"]["position"], 1);
+    assert_eq!(status["feed"]["lag_events"], 0);
+    assert_eq!(status["broker"]["reachable"], true);
+    assert_eq!(status["broker"]["dead_letters"], 0);
+
+    let table = run("projector", &["status"], &variables).await;
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains("feed checkpoint"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+
+    system.gate.shut();
+    let without = run("projector", &["status", "--json"], &variables).await;
+    let status: Value = serde_json::from_slice(&without.stdout).unwrap();
+    assert_eq!(status["broker"]["reachable"], false, "a broker that is away is part of the answer");
+    system.stop().await;
+}

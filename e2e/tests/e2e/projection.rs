@@ -1,0 +1,267 @@
+//! The projection on a real database: whatever arrives in whatever order, the feeds are exact.
+
+use api::views::{Page, feed};
+use e2e::database::TestDatabase;
+use e2e::model::{Model, read_log};
+use events::event::{
+    Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
+};
+use events::recorded::Metadata;
+use events::store::append::{Head, NewEvent, append, lock_head};
+use events::{Clock, Event, Position, RecordedEvent, Slice, TweetId, UserId};
+use projector::apply::{ApplyError, apply};
+use projector::checkpoint;
+use projector::projection::{Projection, ProjectionError};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// So few that the floor is passed all the time.
+const KEPT: i64 = 20;
+
+/// Appends `events` as they are. Versions count up within each stream.
+async fn given(log: &PgPool, events: Vec<Event>) -> Vec<RecordedEvent> {
+    let mut transaction = log.begin().await.unwrap();
+    let old = lock_head(&mut transaction).await.unwrap();
+    let mut versions = std::collections::HashMap::<String, i32>::new();
+    let new: Vec<NewEvent> = (old.position.0 + 1..)
+        .map(Position)
+        .zip(events)
+        .map(|(position, event)| {
+            let version = versions.entry(event.stream(position)).or_default();
+            *version += 1;
+            let (event_id, metadata) = (Uuid::now_v7(), Metadata::default());
+            NewEvent { position, event_id, version: *version, event, metadata }
+        })
+        .collect();
+    let head = Head { position: new.last().unwrap().position, last_user_id: old.last_user_id };
+    append(&mut transaction, old, head, &new, Clock::system().now()).await.unwrap();
+    transaction.commit().await.unwrap();
+    read_log(log).await
+}
+
+/// A history that could have happened: every event was possible when it did.
+fn history(random: &mut StdRng, length: usize) -> Vec<Event> {
+    let mut model = Model::default();
+    let mut events: Vec<Event> = Vec::new();
+    let mut registered = 0;
+    while events.len() < length {
+        let position = Position(i64::try_from(events.len()).unwrap() + 1);
+        let users: Vec<UserId> = model.users.iter().copied().collect();
+        let any = |random: &mut StdRng| {
+            // The lower of two: fame and diligence are not evenly spread.
+            users[random.random_range(0..users.len()).min(random.random_range(0..users.len()))]
+        };
+        let event = match random.random_range(0..100) {
+            _ if users.len() < 3 => new_user(&mut registered),
+            0..4 => new_user(&mut registered),
+            4..5 => Event::UserDeleted(UserDeleted { user_id: any(random) }),
+            5..60 => Event::TweetCreated(TweetCreated {
+                author_id: any(random),
+                content: format!("tweet {position}"),
+            }),
+            60..68 => {
+                let tweets: Vec<_> =
+                    model.tweets.iter().filter(|(_, author)| users.contains(author)).collect();
+                let Some((tweet_id, author_id)) =
+                    tweets.get(random.random_range(0..tweets.len().max(1)))
+                else {
+                    continue;
+                };
+                Event::TweetDeleted(TweetDeleted { tweet_id: **tweet_id, author_id: **author_id })
+            }
+            _ => {
+                let (follower_id, followed_id) = (any(random), any(random));
+                if follower_id == followed_id {
+                    continue;
+                }
+                if model.follows.contains(&(follower_id, followed_id)) {
+                    Event::Unfollowed(Unfollowed { follower_id, followed_id })
+                } else {
+                    Event::Followed(Followed { follower_id, followed_id })
+                }
+            }
+        };
+        model.apply(position, &event);
+        events.push(event);
+    }
+    events
+}
+
+fn new_user(registered: &mut i64) -> Event {
+    *registered += 1;
+    Event::UserRegistered(UserRegistered {
+        user_id: UserId(*registered),
+        username: format!("user{registered}"),
+        email: format!("user{registered}@example.org"),
+    })
+}
+
+/// A feed to its end, page by page, as of `at` if given.
+async fn read_feed(feed: &PgPool, reader: UserId, at: Option<Position>) -> Vec<TweetId> {
+    let mut tweets: Vec<TweetId> = Vec::new();
+    loop {
+        let before = tweets.last().copied().unwrap_or(feed::NEWEST);
+        let page = Page { skip: 0, limit: 7 };
+        let found = match at {
+            None => feed::page(feed, reader, before, page).await,
+            Some(at) => feed::page_at(feed, reader, before, page, at).await,
+        };
+        let items = found.unwrap().value.expect("the reader exists");
+        if items.is_empty() {
+            return tweets;
+        }
+        tweets.extend(items.iter().map(|item| item.tweet_id));
+    }
+}
+
+async fn feeds_are_exact(feed: &PgPool, model: &Model, at: Option<Position>, now: &Model) {
+    for reader in model.users.intersection(&now.users) {
+        let read = read_feed(feed, *reader, at).await;
+        assert_eq!(read, model.feed(*reader), "the feed of {reader} at {}", model.position);
+    }
+}
+
+/// Cuts `events` into slices at random places.
+fn cut(random: &mut StdRng, mut events: Vec<RecordedEvent>) -> Vec<Slice> {
+    let mut slices = Vec::new();
+    while !events.is_empty() {
+        let rest = events.split_off(random.random_range(1..=events.len().min(40)));
+        slices.push(Slice::new(std::mem::replace(&mut events, rest)).unwrap());
+    }
+    slices
+}
+
+/// The oracle for G5, G6 and G7: random histories, delivered in slices that are doubled, dropped
+/// and out of order, by projectors that start anew in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn random_histories_are_exact_however_they_arrive() {
+    let fresh = rand::rng().random();
+    for seed in [1, 2, 3, fresh] {
+        println!("seed {seed}");
+        let mut random = StdRng::seed_from_u64(seed);
+        let database = TestDatabase::migrated().await;
+        let pool = database.pool().await;
+        let log = given(&pool, history(&mut random, 700)).await;
+        let now = Model::of(&log);
+
+        let projection = Projection::new(pool.clone(), pool.clone(), KEPT);
+        let mut slices = cut(&mut random, log.clone());
+        slices.retain(|_| random.random_ratio(4, 5));
+        slices.extend(cut(&mut random, log.clone()));
+        for window in slices.chunks_mut(5) {
+            window.shuffle(&mut random);
+        }
+        let mut checkpoint = projection.take_over().await.unwrap();
+        while !slices.is_empty() {
+            let rest = slices.split_off(random.random_range(1..=slices.len().min(6)));
+            let batch = std::mem::replace(&mut slices, rest);
+            projection.apply_slices(&mut checkpoint, batch).await.unwrap();
+            if random.random_ratio(1, 5) {
+                checkpoint = projection.take_over().await.unwrap();
+                let reached = usize::try_from(checkpoint.position.0).unwrap();
+                let model = Model::of(&log[..reached]);
+                feeds_are_exact(&pool, &model, None, &model).await;
+            }
+        }
+        assert_eq!(checkpoint.position.0, now.position);
+        feeds_are_exact(&pool, &now, None, &now).await;
+
+        for _ in 0..5 {
+            let at = random.random_range(0..=log.len());
+            let then = Model::of(&log[..at]);
+            let position = Position(i64::try_from(at).unwrap());
+            feeds_are_exact(&pool, &then, Some(position), &now).await;
+        }
+    }
+}
+
+/// Skipping and the cursor are two ways to the same pages, above the floor and below it.
+#[tokio::test]
+async fn skipping_reads_the_same_pages_as_the_cursor() {
+    let mut random = StdRng::seed_from_u64(7);
+    let database = TestDatabase::migrated().await;
+    let pool = database.pool().await;
+    let log = given(&pool, history(&mut random, 600)).await;
+    let model = Model::of(&log);
+    let projection = Projection::new(pool.clone(), pool.clone(), KEPT);
+    let mut checkpoint = projection.take_over().await.unwrap();
+    projection.apply_from_log(&mut checkpoint, Position(model.position)).await.unwrap();
+
+    for reader in &model.users {
+        let whole = model.feed(*reader);
+        for skip in (0..whole.len() + 9).step_by(9) {
+            let page = Page { skip: i64::try_from(skip).unwrap(), limit: 9 };
+            let now = feed::page(&pool, *reader, feed::NEWEST, page).await.unwrap();
+            let at = feed::page_at(&pool, *reader, feed::NEWEST, page, checkpoint.position).await;
+            let expected: Vec<_> = whole.iter().skip(skip).take(9).copied().collect();
+            for found in [now, at.unwrap()] {
+                let items = found.value.expect("the reader exists");
+                let ids: Vec<_> = items.iter().map(|item| item.tweet_id).collect();
+                assert_eq!(ids, expected, "reader {reader}, skip {skip}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn applying_twice_is_applying_once() {
+    let mut random = StdRng::seed_from_u64(11);
+    let database = TestDatabase::migrated().await;
+    let pool = database.pool().await;
+    let log = given(&pool, history(&mut random, 200)).await;
+    let projection = Projection::new(pool.clone(), pool.clone(), KEPT);
+    let mut checkpoint = projection.take_over().await.unwrap();
+    for _ in 0..2 {
+        let slices = cut(&mut random, log.clone());
+        projection.apply_slices(&mut checkpoint, slices).await.unwrap();
+    }
+    let model = Model::of(&log);
+    assert_eq!(checkpoint.position.0, model.position);
+    feeds_are_exact(&pool, &model, None, &model).await;
+}
+
+#[tokio::test]
+async fn a_projector_that_was_relieved_cannot_write() {
+    let mut random = StdRng::seed_from_u64(13);
+    let database = TestDatabase::migrated().await;
+    let pool = database.pool().await;
+    let log = given(&pool, history(&mut random, 100)).await;
+    let first = checkpoint::take_over(&pool).await.unwrap();
+    let second = checkpoint::take_over(&pool).await.unwrap();
+
+    let late = apply(&pool, first, &log[..50], KEPT).await;
+    assert!(matches!(late, Err(ApplyError::Fenced(_))));
+    let moved = apply(&pool, second, &log[..50], KEPT).await.unwrap();
+    let again = apply(&pool, second, &log[..60], KEPT).await;
+    assert!(matches!(again, Err(ApplyError::Fenced(_))), "nor one that is behind itself");
+    assert_eq!(checkpoint::load(&pool).await.unwrap(), moved);
+}
+
+#[tokio::test]
+async fn an_event_of_a_newer_release_stops_the_projection_and_changes_nothing() {
+    let database = TestDatabase::migrated().await;
+    let pool = database.pool().await;
+    given(&pool, vec![new_user(&mut 0)]).await;
+    let newer = "insert into events values (2, gen_random_uuid(), 'tweet-2', 1, 'TweetPinned', 1, '{}', '{}', now())";
+    sqlx::query(newer).execute(&pool).await.unwrap();
+    sqlx::query("update log_head set position = 2").execute(&pool).await.unwrap();
+
+    let projection = Projection::new(pool.clone(), pool.clone(), KEPT);
+    let mut checkpoint = projection.take_over().await.unwrap();
+    let error = projection.apply_from_log(&mut checkpoint, Position(2)).await.unwrap_err();
+    assert!(error.is_final() && error.to_string().contains("TweetPinned"), "{error}");
+    assert_eq!(checkpoint::load(&pool).await.unwrap().position, Position(0));
+}
+
+#[tokio::test]
+async fn a_read_model_of_another_log_is_refused() {
+    let database = TestDatabase::migrated().await;
+    let pool = database.pool().await;
+    sqlx::query("update checkpoint set position = 7").execute(&pool).await.unwrap();
+    let projection = Projection::new(pool.clone(), pool.clone(), KEPT);
+    let error = projection.take_over().await.unwrap_err();
+    assert!(matches!(error, ProjectionError::Ahead { .. }) && error.is_final(), "{error}");
+}

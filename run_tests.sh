@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Runs every test, on a real PostgreSQL and a real RabbitMQ that it brings up if they are not there.
+# Arguments go to the test runner: ./run_tests.sh forged
+set -euo pipefail
+cd "$(dirname "$0")"
+
+if [[ "${1:-}" == "--help" || "${1:-}" == "-h" ]]; then
+    sed -n '2,3s/^# //p' "$0"
+    exit 0
+fi
+
+scripts/services.sh up
+eval "$(scripts/services.sh env)"
+export DATABASE_URL AMQP_URL RABBITMQ_UI
+
+# The end-to-end tests run the two programs as an operator does.
+cargo build --workspace --locked
+cargo test --workspace --locked -- "$@"
