@@ -262,10 +262,15 @@ amqp_answers() {
 #
 # rabbitmqctl would take seconds to say the same, and half an AMQP connection would leave a warning in the log.
 management_answers() {
+  case $(management_get "$1" "health/checks/port-listener/$2") in 'HTTP/1.'?' 200 '*) ;; *) return 1 ;; esac
+}
+
+# management_get UI_PORT PATH: the whole response, as guest.
+management_get() {
   # shellcheck disable=SC2016
   bounded 3 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$1" &&
-    printf "GET /api/health/checks/port-listener/%s HTTP/1.0\r\nAuthorization: Basic %s\r\n\r\n" "$2" "$3" >&3 &&
-    head -n 1 <&3 | grep -q " 200 "' - "$1" "$2" "$(printf guest:guest | base64)" 2>/dev/null </dev/null
+    printf "GET /api/%s HTTP/1.0\r\nAuthorization: Basic %s\r\n\r\n" "$2" "$3" >&3 && cat <&3' \
+    - "$1" "$2" "$(printf guest:guest | base64)" 2>/dev/null </dev/null || true
 }
 
 # host_and_port URL DEFAULT_PORT
@@ -340,7 +345,7 @@ docker_up() {
   docker_port UI "$DEFAULT_UI_PORT" rabbitmq 15672
   say "starting PostgreSQL and RabbitMQ in Docker"
   # docker-compose 1 has no --wait; the polls below wait either way, for what a client sees from outside.
-  if compose up --help 2>&1 | grep -q -- '--wait '; then
+  if compose up --help 2>&1 | grep -- '--wait ' >/dev/null; then
     compose up -d --wait postgres rabbitmq || docker_failed
   else
     compose up -d postgres rabbitmq || docker_failed
@@ -353,7 +358,7 @@ docker_up() {
 # docker_port NAME DEFAULT SERVICE INNER_PORT: a container that runs holds its port itself, and keeps it.
 docker_port() {
   local port
-  port=$(compose port "$3" "$4" 2>&1 | sed -n 's/^127\.0\.0\.1:\([1-9][0-9]*\)$/\1/p')
+  port=$({ compose port "$3" "$4" 2>&1 || true; } | sed -n 's/^127\.0\.0\.1:\([1-9][0-9]*\)$/\1/p')
   if [ -n "$port" ]; then set_port "$1" "$port"; else choose_port "$1" "$2"; fi
 }
 
@@ -438,6 +443,7 @@ make_server_dir() {
   # Whoever deletes .local/ deletes the data; what is left of the servers goes the same way.
   kill_all "$1"
   if [ "$1" = rabbitmq ]; then kill_all epmd; fi
+  rm -f "$LOCAL_DIR/$1.is-in"
   user=$(default_user "$1")
   if [ -d "$elsewhere" ] && is_usable "$elsewhere" "$1"; then rm -rf "$elsewhere"; fi
   for dir in "$LOCAL_DIR/$1" "$elsewhere"; do
@@ -745,15 +751,15 @@ create_cluster() {
   user=$(stat -c %U "$dir")
   if as "$user" test -d "$dir/data"; then return 0; fi
   began=$(now_ms)
-  rm -rf "$dir/data.new"
+  rm -rf "$dir"/data.new.*
   secret postgres.postgres.password | write_as "$user" "$dir/password"
   new_log postgres
   # C.UTF-8 sorts by code point but knows the letters of all languages, and is the same on every machine.
-  as "$user" env -i "PATH=$SERVER_PATH" LANG=C.UTF-8 "$(postgres_bin)/initdb" -D "$dir/data.new" -U postgres \
+  as "$user" env -i "PATH=$SERVER_PATH" LANG=C.UTF-8 "$(postgres_bin)/initdb" -D "$dir/data.new.$$" -U postgres \
     --auth=scram-sha-256 --pwfile="$dir/password" --encoding=UTF8 --locale=C.UTF-8 \
     >>"$LOCAL_DIR/postgres.log" 2>&1 </dev/null 9>&- || failed postgres "initdb failed"
   rm "$dir/password"
-  mv "$dir/data.new" "$dir/data"
+  mv "$dir/data.new.$$" "$dir/data"
   say "created a PostgreSQL cluster in $dir/data ($(seconds_since "$began"))"
 }
 
@@ -823,7 +829,14 @@ stop_database() {
 # Private RabbitMQ
 # ---------------------------------------------------------------------------------------------------------
 
-broker_answers() { ! is_gone rabbitmq && management_answers "$(port_of UI)" "$(port_of AMQP)"; }
+NODE=rookery-$HASH@localhost
+
+# Every RabbitMQ lets guest in. That the one on our port is ours, and not of a checkout that took the port a moment
+# before, only its node name says.
+broker_answers() {
+  ! is_gone rabbitmq && management_answers "$(port_of UI)" "$(port_of AMQP)" &&
+    case $(management_get "$(port_of UI)" overview) in *"\"node\":\"$NODE\""*) ;; *) false ;; esac
+}
 
 start_broker() {
   local began dir attempt
@@ -892,16 +905,16 @@ launch_broker() {
   local dir=$1 user schedulers erlang settings
   user=$(stat -c %U "$dir")
   write_broker_config "$dir" "$user"
-  # No more threads than a development machine can spare, and none that spins while it is idle.
+  # No more threads than a development machine can spare. That they do not spin while idle is RabbitMQ's default.
   schedulers=$(nproc)
   if [ "$schedulers" -gt 4 ]; then schedulers=4; fi
-  erlang="+S $schedulers:$schedulers +sbwt none +sbwtdcpu none +sbwtdio none"
+  erlang="+S $schedulers:$schedulers"
   # Erlang's own port is not for other machines.
   erlang+=" -kernel inet_dist_use_interface {127,0,0,1}"
   settings=(
     # Where Erlang looks for its cookie.
     "HOME=$dir"
-    "RABBITMQ_NODENAME=rookery-$HASH@localhost"
+    "RABBITMQ_NODENAME=$NODE"
     "RABBITMQ_MNESIA_BASE=$dir/mnesia"
     "RABBITMQ_LOG_BASE=$dir"
     # To standard output: what goes wrong before its logger runs is in the same file as the rest.
@@ -1036,7 +1049,10 @@ address_of() {
   echo "127.0.0.1:${port:--}"
 }
 
-without_password() { printf '%s\n' "${1%%://*}://${1##*@}"; }
+without_password() {
+  local rest=${1#*://}
+  printf '%s\n' "${1%%://*}://${rest##*@}"
+}
 
 print_env() {
   local database amqp ui=${RABBITMQ_UI:-} ui_user=${RABBITMQ_UI_USER:-} ui_password=${RABBITMQ_UI_PASSWORD:-} mark=
@@ -1078,6 +1094,8 @@ one_server() {
     stop-database) stop_database ;;
     start-broker) require_programs && start_broker ;;
     start-database) require_programs && start_database ;;
+    # A quorum queue that was declared up to a second before may come back without a leader (seen with RabbitMQ 3.10
+    # and 4.0) and answers nothing then, until it is deleted and declared again.
     kill-broker) kill_all rabbitmq && say "RabbitMQ was killed" ;;
     kill-database) kill_all postgres && say "PostgreSQL was killed" ;;
   esac

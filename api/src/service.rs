@@ -8,7 +8,7 @@ use events::amqp::{Broker, BrokerError};
 use events::runtime::{SHUTDOWN_DEADLINE, shutdown_on_signal};
 use events::store::follow::follow;
 use events::store::schema::{Schema, SchemaError};
-use events::store::{CHECKPOINT_CHANNEL, ConnectError, Database, LOG_CHANNEL, read};
+use events::store::{CHECKPOINT_CHANNEL, ConnectError, Database, INDEXED_PLANS, LOG_CHANNEL, read};
 use events::{Clock, Position};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use sqlx::PgPool;
@@ -85,14 +85,14 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
     let log_database = Database::parse("DATABASE_URL", &config.database_url, "rookery api: log")?
         // A command is answered once it is durable, whatever the server's default is.
         .with_settings([("synchronous_commit", "on")])
+        .with_settings(INDEXED_PLANS)
         .with_statement_timeout(APPEND_TIMEOUT);
     let feed_database = match &config.feed_database_url {
         Some(url) => Database::parse("FEED_DATABASE_URL", url, "rookery api: feed")?,
         None => Database::parse("DATABASE_URL", &config.database_url, "rookery api: feed")?,
     };
-    // Each read is an index range; compiling it would take longer than running it.
     let feed_database =
-        feed_database.with_settings([("jit", "off")]).with_statement_timeout(READ_TIMEOUT);
+        feed_database.with_settings(INDEXED_PLANS).with_statement_timeout(READ_TIMEOUT);
     let broker = match &config.amqp_url {
         Some(url) if !config.no_relay => Some(Broker::parse(url)?),
         _ => None,

@@ -26,6 +26,21 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// stopped in the middle of an append does not hold the head of the log for ever.
 const IDLE_IN_TRANSACTION_MS: &str = "5000";
 
+/// Settings for sessions whose statements each touch few rows, through an index that is there for
+/// them, of tables that may be of any size.
+///
+/// Such a statement has one good plan. A planner without fresh statistics, as in the first minutes
+/// of a new database, sometimes prefers to read a whole table; here it may not. Planning a feed page
+/// anew takes ten times as long as running it, and compiling it longer still.
+pub const INDEXED_PLANS: [(&str, &str); 6] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("max_parallel_workers_per_gather", "0"),
+    ("jit", "off"),
+];
+
 /// A database that was named by a setting: where it is, and how sessions on it behave.
 #[derive(Debug, Clone)]
 pub struct Database {

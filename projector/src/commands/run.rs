@@ -3,6 +3,7 @@
 use events::amqp::Broker;
 use events::retry::{Failure, Retry};
 use events::runtime::shutdown_on_signal;
+use events::store::INDEXED_PLANS;
 use events::store::schema::Schema;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use sqlx::PgPool;
@@ -16,28 +17,15 @@ use crate::projection::Projection;
 /// Connections to each database: one at work, one to look from.
 const CONNECTIONS: u32 = 2;
 
-/// Settings of the projector's sessions on the read model.
-///
-/// Each of its statements touches few rows of tables that may be of any size, through an index that
-/// is there for it. A planner without fresh statistics, as after the first minutes of a new
-/// database, sometimes prefers to read a whole table instead; here it may not. JIT compilation
-/// costs more than any of these statements.
-const FEED_SESSION: [(&str, &str); 5] = [
-    ("jit", "off"),
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    // A lost tail is found as a gap and replayed.
-    ("synchronous_commit", "off"),
-];
-
 /// Projects until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// [`CommandError`], which says what an operator should do.
 pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
     let log_database = arguments.servers.log_database()?;
-    let feed_database = arguments.servers.feed_database()?.with_settings(FEED_SESSION);
+    let feed_database = arguments.servers.feed_database()?.with_settings(INDEXED_PLANS);
+    // A lost tail is found as a gap and replayed.
+    let feed_database = feed_database.with_settings([("synchronous_commit", "off")]);
     let broker = Broker::parse(&arguments.servers.amqp_url)?;
     if let Some(address) = arguments.metrics_bind {
         PrometheusBuilder::new().with_http_listener(address).install()?;
