@@ -655,8 +655,9 @@ apt_get() {
     >>"$LOCAL_DIR/apt.log" 2>&1 </dev/null 9>&-
 }
 
-# policy-rc.d is whom Debian asks whether a package may start its service. Ours refuses for these services alone,
-# and passes all other questions, for instance those of another apt-get, on to the one that was there before.
+# policy-rc.d is whom Debian asks whether a package may start its service. Ours refuses every start, since a
+# dependency may bring a service too (logrotate brings cron), and all that these three ask. Other questions, such as
+# whether a service that runs may be restarted, it passes on to the one that was there before.
 set_install_guards() {
   # An installation that was killed half-way has left its own.
   remove_install_guards
@@ -667,7 +668,7 @@ set_install_guards() {
 #!/bin/sh
 # $POLICY_SIGNATURE What was here before is $POLICY_SAVED.
 for word in "\$@"; do
-  case \$word in postgresql* | rabbitmq-server* | epmd*) exit 101 ;; esac
+  case \$word in start | '(start)' | postgresql* | rabbitmq-server* | epmd*) exit 101 ;; esac
 done
 if [ -x $POLICY_SAVED ]; then exec $POLICY_SAVED "\$@"; fi
 SCRIPT

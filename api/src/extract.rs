@@ -17,6 +17,9 @@ use crate::views::Page;
 /// The largest page of any list.
 pub const LIMIT_MAX: i64 = 100;
 
+/// The most that a list skips. Skipping reads what it skips; a cursor does not.
+pub const SKIP_MAX: i64 = 1_000_000;
+
 /// The most characters of an idempotency key: room for a UUID and a prefix, twice over.
 const IDEMPOTENCY_KEY_MAX_CHARS: usize = 200;
 
@@ -110,8 +113,8 @@ impl ListQuery {
 
     fn page(&self, default_limit: i64) -> Result<Page, Problem> {
         let (skip, limit) = (self.skip.unwrap_or(0), self.limit.unwrap_or(default_limit));
-        if skip < 0 {
-            return Err(Problem::invalid("skip", "must be 0 or more"));
+        if !(0..=SKIP_MAX).contains(&skip) {
+            return Err(Problem::invalid("skip", format!("must be from 0 to {SKIP_MAX}")));
         }
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(Problem::invalid("limit", format!("must be from 1 to {LIMIT_MAX}")));

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use axum::error_handling::HandleErrorLayer;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
-use axum::http::{HeaderName, StatusCode, Uri};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{BoxError, Router};
 use metrics::{counter, histogram};
 use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::normalize_path::NormalizePath;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
@@ -32,6 +33,9 @@ const IN_FLIGHT_MAX: usize = 4_096;
 /// From a request's first byte to the answer, body included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Room for a UUID and a prefix.
+const REQUEST_ID_MAX_BYTES: usize = 64;
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The whole service. A path with a slash at its end is the path without it.
@@ -51,7 +55,7 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
     let limited = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(overloaded))
         .load_shed()
-        .concurrency_limit(IN_FLIGHT_MAX)
+        .layer(GlobalConcurrencyLimitLayer::new(IN_FLIGHT_MAX))
         .layer(middleware::from_fn(in_time));
 
     let router = Router::new()
@@ -67,6 +71,7 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
         .route_layer(middleware::from_fn(measure))
         .layer(
             ServiceBuilder::new()
+                .map_request(without_odd_request_id)
                 .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
                 .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
                 .layer(PropagateRequestIdLayer::new(REQUEST_ID)),
@@ -109,17 +114,40 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 /// Counts and times by route, never by path: a path has as many values as there are tweets.
 async fn measure(request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let method = request.method().to_string();
+    let method = known_method(request.method());
     let route = request
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let response = next.run(request).await;
     let status = response.status().as_u16().to_string();
-    let labels = [("method", method), ("route", route), ("status", status)];
+    let labels = [("method", method.to_owned()), ("route", route), ("status", status)];
     counter!("rookery_http_requests_total", &labels).increment(1);
     histogram!("rookery_http_request_seconds", &labels[..2]).record(started.elapsed());
     response
+}
+
+/// A client may send any word as a method; each would be a time series of its own.
+fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        _ => "other",
+    }
+}
+
+/// A client's request id goes into the log and the event's metadata; one that is long or no plain
+/// word is replaced by ours.
+fn without_odd_request_id(mut request: Request) -> Request {
+    let is_odd = |value: &HeaderValue| {
+        value.len() > REQUEST_ID_MAX_BYTES || !value.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    if request.headers().get(REQUEST_ID).is_some_and(is_odd) {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    request
 }
 
 fn span(request: &Request) -> tracing::Span {

@@ -1,10 +1,14 @@
 //! The HTTP contract: every row of it, and every way to get it wrong.
 
+use api::appender::{APPEND_BATCH_MAX, APPEND_QUEUE_MAX};
 use e2e::client::{Answer, Rookery};
+use e2e::model::read_log;
 use e2e::system::System;
+use e2e::until;
 use events::UserId;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 fn is_problem(answer: &Answer, status: u16, name: &str) {
     assert_eq!(answer.status.as_u16(), status, "{}", answer.body);
@@ -152,6 +156,7 @@ async fn every_refusal_says_why_and_stores_nothing() {
         ("/api/users?limit=0", None, 422, "invalid"),
         ("/api/users?limit=101", None, 422, "invalid"),
         ("/api/users?skip=-1", None, 422, "invalid"),
+        ("/api/users?skip=9223372036854775807", None, 422, "invalid"),
         ("/api/users?skip=x", None, 422, "malformed"),
         ("/api/users?skip=99999999999999999999", None, 422, "malformed"),
         ("/api/tweets/99", None, 404, "not-found"),
@@ -269,5 +274,61 @@ async fn health_and_metrics_tell_how_it_is() {
         .unwrap();
     let unready = rookery.get("/health/ready", None).await;
     assert_eq!(unready.status, StatusCode::SERVICE_UNAVAILABLE, "the schema is not current");
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_can_wait_is_refused_at_once_and_the_rest_is_served() {
+    let system = System::start().await;
+    let ada = system.client.register("ada").await;
+    // While someone else holds the head of the log, commands can only wait.
+    let mut holder = system.log.begin().await.unwrap();
+    events::store::append::lock_head(&mut holder).await.unwrap();
+    let posts: Vec<_> = (0..APPEND_QUEUE_MAX + APPEND_BATCH_MAX + 200)
+        .map(|number| {
+            let body = json!({ "content": format!("one of many {number}") });
+            let request = system.client.request(Method::POST, "/api/tweets", Some(ada)).json(&body);
+            tokio::spawn(Answer::of(request))
+        })
+        .collect();
+    until("some are refused", async || posts.iter().any(JoinHandle::is_finished).then_some(()))
+        .await;
+    holder.rollback().await.unwrap();
+
+    let (mut accepted, mut refused) = (0, 0);
+    for post in posts {
+        let answer = post.await.unwrap();
+        if answer.status == StatusCode::CREATED {
+            accepted += 1;
+        } else {
+            is_problem(&answer, 503, "busy");
+            assert_eq!(answer.retry_after.as_deref(), Some("1"));
+            refused += 1;
+        }
+    }
+    assert!(refused >= 200 && accepted >= APPEND_QUEUE_MAX, "{accepted} and {refused}");
+    assert_eq!(
+        system.head().await.0,
+        1 + i64::try_from(accepted).unwrap(),
+        "refused is not stored"
+    );
+    system.client.tweet(ada, "and then all is well").await;
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_calls_its_request_is_kept_unless_it_is_odd() {
+    let system = System::start().await;
+    let register = async |name: &str, id: &str| {
+        let body = json!({ "username": name, "email": format!("{name}@example.org") });
+        let request = system.client.request(Method::POST, "/api/users", None).json(&body);
+        Answer::of(request.header("X-Request-ID", id)).await
+    };
+    register("ada", "mine-1").await;
+    register("bob", &"x".repeat(10_000)).await;
+    let log = read_log(&system.log).await;
+    assert_eq!(log[0].metadata.request_id.as_deref(), Some("mine-1"));
+    let given = log[1].metadata.request_id.as_deref().unwrap();
+    assert!(given.len() <= 64 && !given.starts_with('x'), "{given}");
     system.stop().await;
 }
