@@ -2,9 +2,11 @@
 
 use events::store::Database;
 use events::store::schema::Schema;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::gate::Gate;
 use crate::setting;
 
 /// An empty database that goes when this is dropped.
@@ -47,6 +49,23 @@ impl TestDatabase {
     #[must_use]
     pub fn database(&self) -> Database {
         Database::parse("DATABASE_URL", &self.url, "rookery test").expect("its URL is well-formed")
+    }
+}
+
+impl TestDatabase {
+    /// The database behind a gate of its own.
+    pub async fn behind_a_gate(&self) -> (Gate, Database) {
+        let options: PgConnectOptions = self.url.parse().expect("its URL is well-formed");
+        let address = format!("{}:{}", options.get_host(), options.get_port());
+        let target = tokio::net::lookup_host(&address)
+            .await
+            .expect("the server's host has an address")
+            .next()
+            .expect("at least one");
+        let gate = Gate::to(target).await;
+        let url = self.url.replace(&address, &gate.address.to_string());
+        let gated = Database::parse("DATABASE_URL", &url, "rookery test");
+        (gate, gated.expect("its URL is well-formed"))
     }
 }
 

@@ -168,6 +168,25 @@ async fn a_name_can_be_freed_and_taken_and_freed_again() {
     }
 }
 
+/// The worst moment: the batch is committed, and the connection is cut before anyone hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_nobody_heard_of_is_found_in_the_log_and_not_repeated() {
+    let database = TestDatabase::migrated().await;
+    let (gate, gated) = database.behind_a_gate().await;
+    let (head, _) = watch::channel(Position::START);
+    let (appender, task) = Appender::new(gated.connect(4).await.unwrap(), Clock::system(), head);
+    tokio::spawn(task.run(CancellationToken::new()));
+    submit(&appender, register("ada")).await.unwrap();
+
+    for round in 1..=10 {
+        gate.swallow_answer_to(b"COMMIT");
+        let accepted = submit(&appender, tweet(1, &format!("round {round}"))).await.unwrap();
+        assert!(!gate.is_armed(), "the answer was swallowed");
+        assert_eq!(accepted.position, Position(1 + round), "once");
+    }
+    assert_eq!(read_log(&database.pool().await).await.len(), 11);
+}
+
 /// While the database cuts every connection again and again, what was acknowledged is in the log
 /// once, and what was not is there at most once.
 #[tokio::test(flavor = "multi_thread")]
