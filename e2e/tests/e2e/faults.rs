@@ -98,6 +98,27 @@ async fn a_queue_and_an_exchange_that_were_deleted_come_back() {
     system.stop().await;
 }
 
+/// Without a queue the broker would confirm and throw away. The relay has it come back, makes the
+/// queue again and repeats, and its cursor waits until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_queue_takes_is_published_again() {
+    let mut system = System::start().await;
+    let (writer, _) = three_users(&system.client).await;
+    system.caught_up().await;
+    system.projector.kill().await;
+    system.vhost.delete_queue(FEED_QUEUE).await;
+
+    let tweet = system.client.tweet(writer, "nobody listens").await;
+    until("it is published", async || {
+        (outbox::load(&system.log).await.unwrap().position.0 >= tweet.0).then_some(())
+    })
+    .await;
+    assert_eq!(system.vhost.depth(FEED_QUEUE).await, Some(1), "it waits in the new queue");
+    system.restart(false).await;
+    system.every_feed_is_exact().await;
+    system.stop().await;
+}
+
 /// Publishes `body` as a person does in the RabbitMQ UI.
 async fn forge(vhost: &Vhost, body: &[u8], properties: BasicProperties) {
     let connection = vhost.connect().await;
