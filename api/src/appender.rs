@@ -59,8 +59,8 @@ pub enum Refusal {
     #[error("the log cannot be reached; nothing was stored")]
     Unavailable,
     #[error(
-        "the log went away during the commit, so the command may have been stored or not; \
-         repeat it with an Idempotency-Key to be sure"
+        "the log did not answer in time, so the command may have been stored or not; \
+         an Idempotency-Key makes it safe to repeat"
     )]
     Unknown,
 }
@@ -172,8 +172,9 @@ impl AppenderTask {
                     tracing::warn!(%error, "the log went away during an append; trying again");
                     tokio::time::sleep(Duration::from_millis(APPEND_RETRY_PAUSE_MS)).await;
                 }
-                Err(AppendError::Connection(error)) if in_doubt.is_some() => {
-                    return Err(AppendError::InDoubt(error));
+                // Whatever went wrong since: an earlier attempt may have been committed.
+                Err(error) if in_doubt.is_some() => {
+                    return Err(AppendError::InDoubt(error.into_source()));
                 }
                 Err(error) => return Err(error),
             }

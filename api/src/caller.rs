@@ -6,7 +6,7 @@ use events::UserId;
 
 use crate::problem::Problem;
 
-/// The user named by `X-User-ID`. A development login: see `Config::check` for where it is allowed.
+/// The user named by `X-User-ID`. A development login: see `Config::address` for where it is allowed.
 /// Whether there is such a user is decided with the command or found with the read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller(pub UserId);

@@ -65,7 +65,7 @@ impl Freshness {
         let mut checkpoint = self.checkpoint.clone();
         loop {
             checkpoint.borrow_and_update();
-            let found = once_more_after_a_cut(&read).await?;
+            let found = again_after_a_cut(&read).await?;
             if found.position >= min.0 {
                 return Ok(found);
             }
@@ -89,19 +89,23 @@ impl Freshness {
     }
 }
 
+/// How many connections of the pool may turn out to have been cut before a read gives up.
+const CUT_CONNECTIONS_MAX: usize = 3;
+
 /// A connection of the pool may have been cut since its last use. A read changes nothing, so it is
 /// simply done again on another one.
-async fn once_more_after_a_cut<T, Reading>(read: &impl Fn() -> Reading) -> Result<T, sqlx::Error>
+async fn again_after_a_cut<T, Reading>(read: &impl Fn() -> Reading) -> Result<T, sqlx::Error>
 where
     Reading: Future<Output = Result<T, sqlx::Error>>,
 {
-    match read().await {
-        Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => read().await,
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57P01") => {
-            read().await
+    for _ in 0..CUT_CONNECTIONS_MAX {
+        match read().await {
+            Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => {}
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57P01") => {}
+            result => return result,
         }
-        result => result,
     }
+    read().await
 }
 
 impl<S: Sync> FromRequestParts<S> for MinPosition {

@@ -91,7 +91,6 @@ impl Problem {
             StatusCode::PAYLOAD_TOO_LARGE => ("too-large", "Request too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => ("media-type", "Not JSON"),
             StatusCode::METHOD_NOT_ALLOWED => ("method-not-allowed", "Method not allowed"),
-            StatusCode::REQUEST_TIMEOUT => ("timeout", "Request too slow"),
             _ => ("malformed", "Malformed request"),
         };
         Self::new(status, name, title, detail)

@@ -20,7 +20,7 @@ use events::store::read;
 use metrics::{counter, gauge};
 use sqlx::PgPool;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use publisher::{Published, Publisher};
@@ -34,6 +34,12 @@ const LEASE: Duration = Duration::from_secs(3);
 
 /// How often an idle leader renews its lease, and a follower tries to take it.
 const LEASE_CHECK: Duration = Duration::from_millis(500);
+
+/// How long a session may take to come about, topology and all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long the last round before the end may take.
+const LAST_ROUND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The wait after the broker refused a slice, for instance because the queue is full.
 const REFUSED_PAUSE: Duration = Duration::from_millis(500);
@@ -113,7 +119,12 @@ impl Relay {
             return Ok(());
         }
         let key = outbox::slice_key(&self.log).await?;
-        let publisher = Publisher::connect(&self.broker, &self.name, key).await?;
+        let publisher = tokio::select! {
+            connected = timeout(CONNECT_TIMEOUT, Publisher::connect(&self.broker, &self.name, key)) => {
+                connected.map_err(|_| BrokerError::Timeout)??
+            }
+            () = shutdown.cancelled() => return Ok(()),
+        };
         self.enter(RelayState::Standby);
         while !shutdown.is_cancelled() {
             publisher.check()?;
@@ -157,10 +168,14 @@ impl Relay {
             // longer backlog waits in the log for the next relay.
             let last_round = shutdown.is_cancelled();
             self.log_head.borrow_and_update();
-            let published = self.publish_once(publisher, lead.fence, &mut cursor).await?;
+            let round = self.publish_once(publisher, lead.fence, &mut cursor);
             if last_round {
-                return Ok(());
+                // A broker that does not confirm any more must not keep the process.
+                return timeout(LAST_ROUND_TIMEOUT, round)
+                    .await
+                    .map_or(Ok(()), |end| end.map(drop));
             }
+            let published = round.await?;
             match published {
                 Published::All(0) => self.wait_for_more(shutdown).await,
                 Published::All(_) => continue,
@@ -205,7 +220,7 @@ impl Relay {
             return Err(hole.into());
         }
         let slices = Slice::cut(events)?;
-        let published = publisher.publish(&slices).await?;
+        let published = self.publish_as_leader(publisher, fence, *cursor, &slices).await?;
         let confirmed = published.count();
         if confirmed > 0 {
             let moved_to = slices[confirmed - 1].last();
@@ -217,6 +232,26 @@ impl Relay {
             *cursor = moved_to;
         }
         Ok(published)
+    }
+
+    /// Publishes `slices`, and keeps the lease for as long as the broker takes to confirm them.
+    async fn publish_as_leader(
+        &self,
+        publisher: &Publisher,
+        fence: i64,
+        cursor: Position,
+        slices: &[Slice],
+    ) -> Result<Published, RelayError> {
+        let publishing = publisher.publish(slices);
+        tokio::pin!(publishing);
+        loop {
+            tokio::select! {
+                published = &mut publishing => return Ok(published?),
+                () = tokio::time::sleep(LEASE_CHECK) => {
+                    outbox::move_cursor(&self.log, fence, cursor, LEASE).await?;
+                }
+            }
+        }
     }
 
     fn enter(&self, state: RelayState) {

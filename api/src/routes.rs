@@ -18,6 +18,7 @@ use tower_http::normalize_path::NormalizePath;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
 
+use crate::appender::Refusal;
 use crate::handlers::{feed, health, subscriptions, tweets, users};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -93,11 +94,18 @@ async fn overloaded(_: BoxError) -> Problem {
     Problem::unavailable("busy", "too many requests are in work")
 }
 
+/// A command that takes too long may still be appended, so its client has to hear that it may have
+/// been; 408 would invite to send it again as if nothing had happened.
 async fn in_time(request: Request, next: Next) -> Response {
+    let is_read = request.method().is_safe();
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
     answer.unwrap_or_else(|_| {
-        let detail = format!("the request was not done within {} s", REQUEST_TIMEOUT.as_secs());
-        Problem::malformed(StatusCode::REQUEST_TIMEOUT, detail).into_response()
+        if is_read {
+            let detail = format!("not done within {} s", REQUEST_TIMEOUT.as_secs());
+            Problem::unavailable("too-slow", detail).into_response()
+        } else {
+            Problem::from(Refusal::Unknown).into_response()
+        }
     })
 }
 

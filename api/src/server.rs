@@ -12,6 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use metrics::{counter, gauge};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tower_http::normalize_path::NormalizePath;
@@ -23,6 +24,12 @@ const CONNECTIONS_MAX: usize = 10_000;
 /// A connection that sends no whole request head for this long is closed, whether it is slow on
 /// purpose or only idle.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client that takes nothing of its answer for this long is cut off.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// File descriptors for databases, broker, logs.
+const DESCRIPTORS_RESERVED: usize = 128;
 
 /// hyper's limit on a request's head; a head has a few hundred bytes.
 const HEAD_MAX_BYTES: usize = 16 * 1024;
@@ -40,7 +47,7 @@ pub async fn serve(
     service: NormalizePath<Router>,
     shutdown: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let room = Arc::new(Semaphore::new(connections_max()));
     let connections = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
@@ -63,8 +70,10 @@ pub async fn serve(
         let service = tower::service_fn(move |request: Request<Incoming>| {
             service.clone().oneshot(request.map(axum::body::Body::new))
         });
-        let connection =
-            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_TIMEOUT));
+        let connection = http
+            .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service));
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             gauge!("rookery_http_connections").increment(1);
@@ -80,6 +89,20 @@ pub async fn serve(
     drop(listener);
     if tokio::time::timeout(DRAIN_TIMEOUT, connections.shutdown()).await.is_err() {
         tracing::warn!("some connections were still busy and are cut");
+    }
+}
+
+/// As many as there are file descriptors for, beside those that the rest of the process needs.
+fn connections_max() -> usize {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => {
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            CONNECTIONS_MAX.min(limit.saturating_sub(DESCRIPTORS_RESERVED).max(1))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+            CONNECTIONS_MAX
+        }
     }
 }
 

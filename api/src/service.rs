@@ -1,11 +1,12 @@
 //! The process: opens what the parts need, starts them, and stops them in order.
 
 use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use events::amqp::{Broker, BrokerError};
-use events::runtime::{SHUTDOWN_DEADLINE, shutdown_on_signal};
+use events::runtime::{SHUTDOWN_DEADLINE, instance_name, shutdown_on_signal};
 use events::store::follow::follow;
 use events::store::schema::{Schema, SchemaError};
 use events::store::{CHECKPOINT_CHANNEL, ConnectError, Database, INDEXED_PLANS, LOG_CHANNEL, read};
@@ -26,6 +27,10 @@ use crate::{routes, server, views};
 
 /// Connections to the log: the appender, the relay, a read of the head, and one to spare.
 const LOG_CONNECTIONS: u32 = 4;
+
+/// Connections to the log for requests that look at its head, so that however many come, none of
+/// them stands in the way of an append.
+const LOG_READ_CONNECTIONS: u32 = 2;
 
 /// A read that takes longer than this is given up: it would hold a connection that others wait for.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,62 +87,74 @@ impl ServiceError {
 /// [`ServiceError`], which says what an operator should do.
 pub async fn run(config: Config) -> Result<(), ServiceError> {
     let address = config.address().map_err(ServiceError::Usage)?;
-    let log_database = Database::parse("DATABASE_URL", &config.database_url, "rookery api: log")?
-        // A command is answered once it is durable, whatever the server's default is.
-        .with_settings([("synchronous_commit", "on")])
-        .with_settings(INDEXED_PLANS)
-        .with_statement_timeout(APPEND_TIMEOUT);
+    let log_database = Database::parse("DATABASE_URL", &config.database_url, "rookery api: log")?;
     let feed_database = match &config.feed_database_url {
         Some(url) => Database::parse("FEED_DATABASE_URL", url, "rookery api: feed")?,
         None => Database::parse("DATABASE_URL", &config.database_url, "rookery api: feed")?,
     };
-    let feed_database =
-        feed_database.with_settings(INDEXED_PLANS).with_statement_timeout(READ_TIMEOUT);
     let broker = match &config.amqp_url {
         Some(url) if !config.no_relay => Some(Broker::parse(url)?),
         _ => None,
     };
 
+    // Before any limit on statements: a migration may take as long as it takes.
+    Schema::Log.migrate(&log_database.connect(1).await?).await?;
+    Schema::Feed.migrate(&feed_database.connect(1).await?).await?;
+    // A command is answered once it is durable, whatever the server's default is.
+    let log_database = log_database
+        .with_settings([("synchronous_commit", "on")])
+        .with_settings(INDEXED_PLANS)
+        .with_statement_timeout(APPEND_TIMEOUT);
+    let feed_database =
+        feed_database.with_settings(INDEXED_PLANS).with_statement_timeout(READ_TIMEOUT);
     let log = log_database.connect(LOG_CONNECTIONS).await?;
-    let feed = feed_database.connect(config.feed_connections).await?;
-    Schema::Log.migrate(&log).await?;
-    Schema::Feed.migrate(&feed).await?;
 
+    let listener = if config.no_http { None } else { Some(listen(&config.bind, address).await?) };
     let shutdown = shutdown_on_signal().map_err(ServiceError::Signals)?;
     let (log_head, log_head_seen) = watch::channel(Position::START);
     let parts = Parts::new(shutdown);
 
     let relay_state = broker.map(|broker| {
         let (sender, state) = watch::channel(RelayState::Disconnected);
-        let name = format!("rookery relay {}", std::process::id());
+        let name = instance_name("relay");
         let relay = Relay::new(log.clone(), broker, name, log_head_seen.clone(), sender);
         parts.start_relay(relay);
         state
     });
+    let log_reads = log_database.clone();
     parts.follow_log(log_database, log.clone(), log_head.clone());
 
-    if config.no_http {
-        tracing::info!("relay started, without HTTP");
-    } else {
-        let bind_error = |source| ServiceError::Bind { address: config.bind.clone(), source };
-        let listener = TcpListener::bind(address).await.map_err(bind_error)?;
-        // Not what was asked for when that left the port to the system.
-        let address = listener.local_addr().map_err(bind_error)?;
-        let checkpoint = parts.follow_checkpoint(feed_database, feed.clone());
-        let state = AppState {
-            appender: parts.start_appender(log.clone(), log_head),
-            log,
-            feed,
-            freshness: Freshness::new(checkpoint.clone(), config.patience()),
-            log_head: log_head_seen,
-            checkpoint,
-            relay: relay_state,
-            metrics: parts.start_metrics()?,
-        };
-        tracing::info!(http.address = %address, relay = !config.no_relay, "listening");
-        parts.serve(listener, state);
+    match listener {
+        None => tracing::info!("relay started, without HTTP"),
+        Some((listener, address)) => {
+            let feed = feed_database.connect(config.feed_connections).await?;
+            let checkpoint = parts.follow_checkpoint(feed_database, feed.clone());
+            let state = AppState {
+                appender: parts.start_appender(log, log_head),
+                log: log_reads.connect(LOG_READ_CONNECTIONS).await?,
+                feed,
+                freshness: Freshness::new(checkpoint.clone(), config.patience()),
+                log_head: log_head_seen,
+                checkpoint,
+                relay: relay_state,
+                metrics: parts.start_metrics()?,
+            };
+            tracing::info!(http.address = %address, relay = !config.no_relay, "listening");
+            parts.serve(listener, state);
+        }
     }
     parts.until_stopped().await
+}
+
+async fn listen(
+    bind: &str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), ServiceError> {
+    let error = |source| ServiceError::Bind { address: bind.to_owned(), source };
+    let listener = TcpListener::bind(address).await.map_err(error)?;
+    // Not what was asked for when that left the port to the system.
+    let address = listener.local_addr().map_err(error)?;
+    Ok((listener, address))
 }
 
 /// The running parts. They stop in the order in which work flows: first HTTP takes no more and

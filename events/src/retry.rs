@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 /// The first wait; short, because most faults are a connection that was cut once.
 const FIRST_WAIT_MS: u64 = 100;
 
-/// The longest wait: how late we may notice that the other side is back.
-const LONGEST_WAIT_MS: u64 = 3_000;
+/// The longest wait, give or take half of it: how late we may notice that the other side is back.
+const LONGEST_WAIT_MS: u64 = 2_000;
 
 /// A session that ran this long was healthy: the next fault starts again from the first wait.
 const HEALTHY_AFTER_MS: u64 = 10_000;

@@ -37,6 +37,14 @@ pub fn init_logging() -> Result<(), String> {
     Ok(())
 }
 
+/// How this process is called wherever a person may look for it: `rookery relay host 4711`. In a
+/// container every process has the same id, so the host is part of it.
+#[must_use]
+pub fn instance_name(role: &str) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("rookery {role} {} {}", host.trim(), std::process::id())
+}
+
 /// A token that is cancelled by SIGTERM or SIGINT (Ctrl-C).
 ///
 /// # Errors

@@ -34,7 +34,11 @@ create table tweets (
     deleted_position bigint
 );
 
-create index tweets_by_author on tweets (author_id, tweet_id);
+-- What an author says now. Deleted tweets are not in it, so that passing over them costs nothing.
+create index tweets_by_author on tweets (author_id, tweet_id) where deleted_position is null;
+
+-- What an author ever said, for feeds as they were.
+create index tweets_ever_by_author on tweets (author_id, tweet_id);
 
 -- Who reads whom, and from which position until which. Each user reads their own tweets: the row
 -- (u, u) is written at registration and ends with the account.
@@ -46,6 +50,9 @@ create table follows (
     until_position bigint,
     primary key (follower_id, followed_id, since_position)
 );
+
+-- Whom a reader follows now; at most once each.
+create unique index follows_by_follower on follows (follower_id, followed_id) where until_position is null;
 
 -- Fan-out: the readers of an author, already in the order in which feed_items is written.
 create index follows_by_followed on follows (followed_id, follower_id) where until_position is null;

@@ -9,6 +9,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::changes::Changes;
 use crate::checkpoint::{self, Checkpoint, Fenced};
+use crate::work::WorkError;
 use crate::{feed_items, floor, follows, tweets, users};
 
 /// Why a run was not applied. Nothing of it was, then.
@@ -22,6 +23,15 @@ pub enum ApplyError {
     Database(#[from] sqlx::Error),
     #[error("position {found} follows {after}: the log has a hole")]
     Hole { after: Position, found: Position },
+}
+
+impl From<WorkError> for ApplyError {
+    fn from(error: WorkError) -> Self {
+        match error {
+            WorkError::Decode(error) => Self::Decode(error),
+            WorkError::Database(error) => Self::Database(error),
+        }
+    }
 }
 
 /// Applies `events`, which begin right after `checkpoint`, and returns the new checkpoint.

@@ -6,6 +6,7 @@ pub mod status;
 use std::process::ExitCode;
 
 use events::amqp::BrokerError;
+use events::runtime::SHUTDOWN_DEADLINE;
 use events::store::ConnectError;
 use events::store::schema::SchemaError;
 
@@ -35,6 +36,8 @@ pub enum CommandError {
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
+    #[error("not everything stopped within {} s", SHUTDOWN_DEADLINE.as_secs())]
+    Unfinished,
     #[error("the output could not be written: {0}")]
     Output(#[from] std::io::Error),
 }

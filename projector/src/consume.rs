@@ -22,11 +22,18 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Checkpoint;
-use crate::projection::{APPLY_MAX_EVENTS, Projection, ProjectionError};
+use crate::projection::{Projection, ProjectionError};
+use crate::work::APPLY_MAX_EVENTS;
 
 /// How many messages the broker sends ahead. Full slices, they are four transactions' worth; more
 /// would only fill memory.
 const PREFETCH: u16 = 32;
+
+/// How long a subscription may take to come about, topology and all.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long the broker may take to say farewell.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a silent queue is compared with the outbox.
 const STALL_CHECK: Duration = Duration::from_secs(1);
@@ -90,14 +97,22 @@ async fn session(
     // only come back, and be set aside after too many times.
     let key = outbox::slice_key(log).await.map_err(ProjectionError::Log)?;
     let checkpoint = projection.checkpoint().await?;
-    let subscription = Subscription::open(broker).await?;
+    let subscription = tokio::select! {
+        opened = tokio::time::timeout(OPEN_TIMEOUT, Subscription::open(broker)) => {
+            opened.map_err(|_| BrokerError::Timeout)??
+        }
+        () = shutdown.cancelled() => return Ok(()),
+    };
     gauge!("rookery_projector_broker_connected").set(1.0);
     tracing::info!(feed.position = checkpoint.position.0, "subscribed to {}", amqp::FEED_QUEUE);
     let mut session =
         Session { projection, key, subscription, taken_over: None, stall: Stall::new() };
     let end = session.consume(shutdown).await;
     session.subscription.close().await;
-    end
+    match end {
+        Err(ConsumeError::Projection(ProjectionError::Stopping)) => Ok(()),
+        end => end,
+    }
 }
 
 struct Session<'a> {
@@ -118,7 +133,6 @@ impl Session<'_> {
                     let mut batch = self.subscription.batch_from(delivery?, &self.key).await?;
                     self.apply(std::mem::take(&mut batch.slices)).await?;
                     batch.acknowledge().await?;
-                    self.stall.reset();
                 }
                 _ = self.stall.interval.tick() => self.repair_if_stalled().await?,
                 () = shutdown.cancelled() => return Ok(()),
@@ -215,7 +229,7 @@ struct Batch {
 
 impl Subscription {
     async fn open(broker: &Broker) -> Result<Self, BrokerError> {
-        let name = format!("rookery projector {}", std::process::id());
+        let name = events::runtime::instance_name("projector");
         let connection = broker.connect(&name).await?;
         let channel = connection.create_channel().await?;
         amqp::declare_topology(&channel).await?;
@@ -273,8 +287,13 @@ impl Subscription {
 
     /// Hands back at once what was sent ahead, rather than when the broker misses us.
     async fn close(&self) {
-        if let Err(error) = self.connection.close(200, "the projector stops".into()).await {
-            tracing::debug!(%error, "the connection to RabbitMQ had ended already");
+        let closing = self.connection.close(200, "the projector stops".into());
+        match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the connection to RabbitMQ had ended already");
+            }
+            Err(_) => tracing::debug!("RabbitMQ did not answer the farewell"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use crate::changes::{Changes, Pair};
-use crate::floor::SAMPLE_ONE_IN;
+use crate::floor::SAMPLE_MASK;
 
 /// What a statement delivered.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(crate) async fn fan_out(
     if tweets.is_empty() {
         return Ok(Delivered::default());
     }
-    let row = sqlx::query_file!("src/feed_items/fan_out.sql", &tweets, &authors, SAMPLE_ONE_IN)
+    let row = sqlx::query_file!("src/feed_items/fan_out.sql", &tweets, &authors, SAMPLE_MASK)
         .fetch_one(transaction)
         .await?;
     Ok(Delivered { delivered: row.delivered.unsigned_abs(), sampled: row.sampled })
@@ -38,7 +38,7 @@ pub(crate) async fn backfill(
     if readers.is_empty() {
         return Ok(Delivered::default());
     }
-    let row = sqlx::query_file!("src/feed_items/backfill.sql", &readers, &authors, SAMPLE_ONE_IN)
+    let row = sqlx::query_file!("src/feed_items/backfill.sql", &readers, &authors, SAMPLE_MASK)
         .fetch_one(transaction)
         .await?;
     Ok(Delivered { delivered: row.delivered.unsigned_abs(), sampled: row.sampled })

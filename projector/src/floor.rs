@@ -12,10 +12,11 @@ use crate::feed_items::columns;
 /// How many of its newest tweets a feed keeps, unless told otherwise: fifty pages of twenty.
 pub const FEED_KEPT_DEFAULT: i64 = 1_000;
 
-/// One delivered row in this many has the size of its feed looked at. Counting on every delivery
-/// would cost as much as delivering; like this a feed is found a quarter above the cap on average,
-/// and the look costs each delivered row about four index entries read.
-pub(crate) const SAMPLE_ONE_IN: i64 = 256;
+/// One delivered row in 256, chosen by a hash of reader and tweet, has the size of its feed looked
+/// at. Counting on every delivery would cost as much as delivering; like this a feed is found a
+/// quarter above the cap on average, and the look costs each delivered row about four index entries
+/// read.
+pub(crate) const SAMPLE_MASK: i64 = 255;
 
 /// Raises the floors of readers who began to follow an author with more than `kept` tweets, so that
 /// what such an author brings in is bounded too.

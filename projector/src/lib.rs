@@ -15,3 +15,4 @@ mod follows;
 pub mod projection;
 mod tweets;
 mod users;
+pub mod work;

@@ -1,17 +1,21 @@
 //! The projection of the home feed: takes slices in whatever order and number they come, and keeps
 //! the read model exactly at its checkpoint.
 
+use std::time::Duration;
+
 use events::store::{outbox, read};
 use events::{Position, RecordedEvent, Slice};
 use metrics::counter;
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
 use crate::apply::{ApplyError, apply};
 use crate::checkpoint::{self, Checkpoint};
+use crate::work::{APPLY_MAX_EVENTS, next_transaction};
 
-/// The most events in one transaction. Larger ones no longer raise the rate; they only make those
-/// who wait for the first event wait for the last.
-pub const APPLY_MAX_EVENTS: usize = 2_048;
+/// The most that one transaction may take, connection and all: a hundred times what its work is
+/// bounded to. For a server that is gone without a word.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Why the projection does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +31,10 @@ pub enum ProjectionError {
     Ahead { checkpoint: Position, head: Position },
     #[error("the log ends before position {0}, which a message carries")]
     Beyond(Position),
+    #[error("the read model did not answer within {} s", TRANSACTION_TIMEOUT.as_secs())]
+    Silent,
+    #[error("asked to stop before all of it was applied")]
+    Stopping,
 }
 
 impl ProjectionError {
@@ -39,7 +47,9 @@ impl ProjectionError {
             }
             Self::Apply(ApplyError::Fenced(_) | ApplyError::Database(_))
             | Self::Log(_)
-            | Self::Beyond(_) => false,
+            | Self::Beyond(_)
+            | Self::Silent
+            | Self::Stopping => false,
         }
     }
 }
@@ -50,13 +60,15 @@ pub struct Projection {
     log: PgPool,
     feed: PgPool,
     kept: i64,
+    shutdown: CancellationToken,
 }
 
 impl Projection {
-    /// The projection of `log` into `feed`, which keeps the newest `kept` tweets of each feed.
+    /// The projection of `log` into `feed`, which keeps the newest `kept` tweets of each feed. Once
+    /// `shutdown` is cancelled no further transaction begins.
     #[must_use]
-    pub fn new(log: PgPool, feed: PgPool, kept: i64) -> Self {
-        Self { log, feed, kept }
+    pub fn new(log: PgPool, feed: PgPool, kept: i64, shutdown: CancellationToken) -> Self {
+        Self { log, feed, kept, shutdown }
     }
 
     /// Takes over from whoever projected before.
@@ -137,7 +149,7 @@ impl Projection {
             if events.is_empty() {
                 return Err(ProjectionError::Beyond(to));
             }
-            *checkpoint = apply(&self.feed, *checkpoint, &events, self.kept).await?;
+            self.apply_all(checkpoint, &events).await?;
         }
         Ok(())
     }
@@ -147,10 +159,29 @@ impl Projection {
         checkpoint: &mut Checkpoint,
         run: &mut Run,
     ) -> Result<(), ProjectionError> {
-        for events in run.events.chunks(APPLY_MAX_EVENTS) {
-            *checkpoint = apply(&self.feed, *checkpoint, events, self.kept).await?;
-        }
+        self.apply_all(checkpoint, &run.events).await?;
         run.events.clear();
+        Ok(())
+    }
+
+    async fn apply_all(
+        &self,
+        checkpoint: &mut Checkpoint,
+        mut events: &[RecordedEvent],
+    ) -> Result<(), ProjectionError> {
+        while !events.is_empty() {
+            if self.shutdown.is_cancelled() {
+                return Err(ProjectionError::Stopping);
+            }
+            let count =
+                next_transaction(&self.feed, events, self.kept).await.map_err(ApplyError::from)?;
+            let (now, later) = events.split_at(count);
+            let applying = apply(&self.feed, *checkpoint, now, self.kept);
+            *checkpoint = tokio::time::timeout(TRANSACTION_TIMEOUT, applying)
+                .await
+                .map_err(|_| ProjectionError::Silent)??;
+            events = later;
+        }
         Ok(())
     }
 }

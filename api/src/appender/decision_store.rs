@@ -22,8 +22,9 @@ use crate::domain::{Account, Command, DecisionState, Rejection};
 /// An answer is kept at least this long: longer than any client keeps retrying.
 const KEY_KEPT_HOURS: i32 = 24;
 
-/// The most expired keys that one batch removes, so that cleaning up never delays an append.
-const KEYS_EXPIRED_PER_BATCH: i64 = 100;
+/// A batch removes up to twice as many expired keys as it keeps new ones: the table shrinks under
+/// any load, and cleaning up never costs more than the append.
+const KEYS_EXPIRED_PER_KEPT: usize = 2;
 
 /// Loads what `batch` is decided against.
 pub(super) async fn load(
@@ -308,7 +309,7 @@ async fn keep_answers(
         &answers as _,
         now,
         KEY_KEPT_HOURS,
-        KEYS_EXPIRED_PER_BATCH,
+        i64::try_from(kept.len() * KEYS_EXPIRED_PER_KEPT).unwrap_or(i64::MAX),
     )
     .execute(transaction)
     .await?;

@@ -1,5 +1,7 @@
 //! One batch, one transaction.
 
+use std::time::Duration;
+
 use events::Clock;
 use events::store::append::{self, Head};
 use events::store::{is_connection_failure, read};
@@ -25,6 +27,12 @@ pub(super) enum AppendError {
 }
 
 impl AppendError {
+    pub(super) fn into_source(self) -> sqlx::Error {
+        match self {
+            Self::Connection(source) | Self::InDoubt(source) | Self::Statement(source) => source,
+        }
+    }
+
     pub(super) fn refusal(&self) -> Refusal {
         match self {
             Self::Connection(_) | Self::Statement(_) => Refusal::Unavailable,
@@ -39,8 +47,26 @@ impl From<sqlx::Error> for AppendError {
     }
 }
 
-/// Appends `batch`, or finds out that an earlier attempt, whose commit was cut off, did.
+/// The most that an attempt may take, connection and all. The server's own limit ends a statement
+/// sooner; this one is for a server that is gone without a word.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// Appends `batch` within [`ATTEMPT_TIMEOUT`].
 pub(super) async fn append_batch(
+    log: &PgPool,
+    clock: &Clock,
+    batch: &[Submission],
+    in_doubt: &mut Option<Plan>,
+) -> Result<(Head, Vec<Result<Accepted, Refusal>>), AppendError> {
+    let attempt = attempt(log, clock, batch, in_doubt);
+    match tokio::time::timeout(ATTEMPT_TIMEOUT, attempt).await {
+        Ok(end) => end,
+        Err(late) => Err(AppendError::Connection(sqlx::Error::Io(late.into()))),
+    }
+}
+
+/// Appends `batch`, or finds out that an earlier attempt, whose commit was cut off, did.
+async fn attempt(
     log: &PgPool,
     clock: &Clock,
     batch: &[Submission],

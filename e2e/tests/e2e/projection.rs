@@ -12,10 +12,12 @@ use events::{Clock, Event, Position, RecordedEvent, Slice, TweetId, UserId};
 use projector::apply::{ApplyError, apply};
 use projector::checkpoint;
 use projector::projection::{Projection, ProjectionError};
+use projector::work::{APPLY_MAX_DELIVERIES, next_transaction};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// So few that the floor is passed all the time.
@@ -147,7 +149,8 @@ async fn random_histories_are_exact_however_they_arrive() {
         let log = given(&pool, history(&mut random, 700)).await;
         let now = Model::of(&log);
 
-        let projection = Projection::new(pool.clone(), pool.clone(), KEPT);
+        let projection =
+            Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
         let mut slices = cut(&mut random, log.clone());
         slices.retain(|_| random.random_ratio(4, 5));
         slices.extend(cut(&mut random, log.clone()));
@@ -186,7 +189,7 @@ async fn skipping_reads_the_same_pages_as_the_cursor() {
     let pool = database.pool().await;
     let log = given(&pool, history(&mut random, 600)).await;
     let model = Model::of(&log);
-    let projection = Projection::new(pool.clone(), pool.clone(), KEPT);
+    let projection = Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
     let mut checkpoint = projection.take_over().await.unwrap();
     projection.apply_from_log(&mut checkpoint, Position(model.position)).await.unwrap();
 
@@ -212,7 +215,7 @@ async fn applying_twice_is_applying_once() {
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
     let log = given(&pool, history(&mut random, 200)).await;
-    let projection = Projection::new(pool.clone(), pool.clone(), KEPT);
+    let projection = Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
     let mut checkpoint = projection.take_over().await.unwrap();
     for _ in 0..2 {
         let slices = cut(&mut random, log.clone());
@@ -221,6 +224,26 @@ async fn applying_twice_is_applying_once() {
     let model = Model::of(&log);
     assert_eq!(checkpoint.position.0, model.position);
     feeds_are_exact(&pool, &model, None, &model).await;
+}
+
+#[tokio::test]
+async fn a_run_is_cut_by_what_it_brings_about() {
+    let database = TestDatabase::migrated().await;
+    let pool = database.pool().await;
+    let famous = "insert into follows select reader, 1, 1 from generate_series(1, 1000) reader";
+    sqlx::query(famous).execute(&pool).await.unwrap();
+    let tweet =
+        |author_id| Event::TweetCreated(TweetCreated { author_id, content: "hello".to_owned() });
+    let of_famous = given(&pool, vec![tweet(UserId(1)); 400]).await;
+    let count = next_transaction(&pool, &of_famous, KEPT).await.unwrap();
+    assert_eq!(i64::try_from(count).unwrap(), APPLY_MAX_DELIVERIES / 1_000);
+    assert_eq!(next_transaction(&pool, &of_famous[..9], KEPT).await.unwrap(), 9);
+
+    // An event that alone brings about too much goes alone.
+    let followed = Followed { follower_id: UserId(2), followed_id: UserId(1) };
+    let log = given(&pool, vec![Event::Followed(followed); 9]).await;
+    let count = next_transaction(&pool, &log[400..], APPLY_MAX_DELIVERIES * 2).await.unwrap();
+    assert_eq!(count, 1);
 }
 
 #[tokio::test]
@@ -249,7 +272,7 @@ async fn an_event_of_a_newer_release_stops_the_projection_and_changes_nothing() 
     sqlx::query(newer).execute(&pool).await.unwrap();
     sqlx::query("update log_head set position = 2").execute(&pool).await.unwrap();
 
-    let projection = Projection::new(pool.clone(), pool.clone(), KEPT);
+    let projection = Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
     let mut checkpoint = projection.take_over().await.unwrap();
     let error = projection.apply_from_log(&mut checkpoint, Position(2)).await.unwrap_err();
     assert!(error.is_final() && error.to_string().contains("TweetPinned"), "{error}");
@@ -261,7 +284,7 @@ async fn a_read_model_of_another_log_is_refused() {
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
     sqlx::query("update checkpoint set position = 7").execute(&pool).await.unwrap();
-    let projection = Projection::new(pool.clone(), pool.clone(), KEPT);
+    let projection = Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
     let error = projection.take_over().await.unwrap_err();
     assert!(matches!(error, ProjectionError::Ahead { .. }) && error.is_final(), "{error}");
 }

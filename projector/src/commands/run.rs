@@ -2,7 +2,7 @@
 
 use events::amqp::Broker;
 use events::retry::{Failure, Retry};
-use events::runtime::shutdown_on_signal;
+use events::runtime::{SHUTDOWN_DEADLINE, shutdown_on_signal};
 use events::store::INDEXED_PLANS;
 use events::store::schema::Schema;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -36,8 +36,15 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
 
     Schema::Feed.migrate(&feed).await?;
     until_log_is_there(&log, &shutdown).await?;
-    let projection = Projection::new(log.clone(), feed, arguments.feed_kept);
-    consume::run(&projection, &log, &broker, &shutdown).await?;
+    let projection = Projection::new(log.clone(), feed, arguments.feed_kept, shutdown.clone());
+    let overdue = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(SHUTDOWN_DEADLINE).await;
+    };
+    tokio::select! {
+        end = consume::run(&projection, &log, &broker, &shutdown) => end?,
+        () = overdue => return Err(CommandError::Unfinished),
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -19,6 +19,9 @@ use crate::config::StatusArguments;
 /// A look must not wait behind whatever may be wrong.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What fits every terminal.
+const TABLE_WIDTH: u16 = 80;
+
 /// Everything that `status` shows.
 #[derive(Debug, Serialize)]
 struct Status {
@@ -155,6 +158,7 @@ fn table(status: &Status) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(TABLE_WIDTH);
     table.set_header(["", "at", ""]);
     let leader = relay.leader.as_deref().unwrap_or("no relay leads");
     let generation = format!("generation {}", feed.generation);

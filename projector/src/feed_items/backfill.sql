@@ -1,6 +1,7 @@
 -- Delivers to readers what the authors whom they now follow have already written, from the floor up.
 --
--- $1 readers, $2 authors, $3 one row in this many names its reader for a look at its size
+-- $1 readers, $2 authors, $3 a mask: rows whose hash has none of its bits name their reader for a look at
+-- the size of the feed
 with delivered as (
     insert into feed_items (user_id, tweet_id)
     select started.user_id, tweets.tweet_id
@@ -15,6 +16,6 @@ with delivered as (
 )
 select
     count(*) as "delivered!",
-    coalesce(array_agg(distinct user_id) filter (where (user_id + tweet_id) % $3 = 0), '{}')
+    coalesce(array_agg(distinct user_id) filter (where hashint8extended(tweet_id, user_id) & $3 = 0), '{}')
         as "sampled!"
 from delivered
