@@ -9,6 +9,7 @@ pub mod config;
 pub mod domain;
 mod extract;
 mod handlers;
+mod parts;
 pub mod position;
 pub mod problem;
 pub mod relay;

@@ -1,29 +1,24 @@
-//! The process: opens what the parts need, starts them, and stops them in order.
+//! The process: opens what its parts need and starts them.
 
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use events::Position;
 use events::amqp::{Broker, BrokerError};
 use events::runtime::{SHUTDOWN_DEADLINE, instance_name, shutdown_on_signal};
-use events::store::follow::follow;
 use events::store::schema::{Schema, SchemaError};
-use events::store::{CHECKPOINT_CHANNEL, ConnectError, Database, INDEXED_PLANS, LOG_CHANNEL, read};
-use events::{Clock, Position};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use sqlx::PgPool;
+use events::store::{ConnectError, Database, INDEXED_PLANS};
+use metrics_exporter_prometheus::BuildError;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::appender::Appender;
 use crate::config::Config;
+use crate::parts::Parts;
 use crate::position::Freshness;
 use crate::relay::{Relay, RelayError, RelayState};
 use crate::state::AppState;
-use crate::{routes, server, views};
 
 /// Connections to the log: the appender, the relay, a read of the head, and one to spare.
 const LOG_CONNECTIONS: u32 = 4;
@@ -37,9 +32,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The most that an append may take: far beyond any batch, but it does not hold the lock for ever.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How often the metrics that only grow with time are tidied.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// Why the process did not start, or ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -155,144 +147,4 @@ async fn listen(
     // Not what was asked for when that left the port to the system.
     let address = listener.local_addr().map_err(error)?;
     Ok((listener, address))
-}
-
-/// The running parts. They stop in the order in which work flows: first HTTP takes no more and
-/// answers what it has, then the appender empties its queue, then the relay publishes what that
-/// appended.
-struct Parts {
-    shutdown: CancellationToken,
-    http: TaskTracker,
-    appender: TaskTracker,
-    relay: TaskTracker,
-    stop_appender: CancellationToken,
-    stop_relay: CancellationToken,
-    failed: tokio::sync::mpsc::Receiver<ServiceError>,
-    fail: tokio::sync::mpsc::Sender<ServiceError>,
-}
-
-impl Parts {
-    fn new(shutdown: CancellationToken) -> Self {
-        let (fail, failed) = tokio::sync::mpsc::channel(8);
-        Self {
-            shutdown,
-            http: TaskTracker::new(),
-            appender: TaskTracker::new(),
-            relay: TaskTracker::new(),
-            stop_appender: CancellationToken::new(),
-            stop_relay: CancellationToken::new(),
-            failed,
-            fail,
-        }
-    }
-
-    /// Starts one part. A part that fails or panics takes the process down: half a service that
-    /// looks alive is worse than one that is restarted.
-    fn start(
-        &self,
-        name: &'static str,
-        tracker: &TaskTracker,
-        part: impl Future<Output = Result<(), ServiceError>> + Send + 'static,
-    ) {
-        let task = tokio::spawn(part);
-        let fail = self.fail.clone();
-        tracker.spawn(async move {
-            let end = task.await.unwrap_or(Err(ServiceError::Crashed(name)));
-            if let Err(error) = end {
-                // Full or closed only when another failure is already stopping the process.
-                drop(fail.try_send(error));
-            }
-        });
-    }
-
-    fn start_relay(&self, relay: Relay) {
-        let stop = self.stop_relay.clone();
-        self.start("the relay", &self.relay, async move { Ok(relay.run(stop).await?) });
-    }
-
-    fn start_appender(&self, log: PgPool, log_head: watch::Sender<Position>) -> Appender {
-        let (appender, task) = Appender::new(log, Clock::system(), log_head);
-        let stop = self.stop_appender.clone();
-        self.start("the appender", &self.appender, async move {
-            task.run(stop).await;
-            Ok(())
-        });
-        appender
-    }
-
-    fn follow_log(&self, database: Database, log: PgPool, head: watch::Sender<Position>) {
-        let stop = self.stop_relay.clone();
-        self.start("following the log", &self.relay, async move {
-            follow(&database, LOG_CHANNEL, &head, || read::head(&log), &stop).await?;
-            Ok(())
-        });
-    }
-
-    fn follow_checkpoint(&self, database: Database, feed: PgPool) -> watch::Receiver<Position> {
-        let (sender, checkpoint) = watch::channel(Position::START);
-        let stop = self.stop_appender.clone();
-        self.start("following the checkpoint", &self.appender, async move {
-            let read = || views::checkpoint(&feed);
-            follow(&database, CHECKPOINT_CHANNEL, &sender, read, &stop).await?;
-            Ok(())
-        });
-        checkpoint
-    }
-
-    fn start_metrics(&self) -> Result<PrometheusHandle, ServiceError> {
-        let handle = PrometheusBuilder::new()
-            .set_buckets_for_metric(
-                Matcher::Full("rookery_append_batch_commands".to_owned()),
-                &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0],
-            )?
-            .set_buckets(&[
-                0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-            ])?
-            .install_recorder()?;
-        let (upkeep, stop) = (handle.clone(), self.shutdown.clone());
-        self.start("the metrics", &self.http, async move {
-            while !stop.is_cancelled() {
-                upkeep.run_upkeep();
-                tokio::select! {
-                    () = tokio::time::sleep(METRICS_UPKEEP) => {}
-                    () = stop.cancelled() => {}
-                }
-            }
-            Ok(())
-        });
-        Ok(handle)
-    }
-
-    fn serve(&self, listener: TcpListener, state: AppState) {
-        let stop = self.shutdown.clone();
-        self.start("the HTTP server", &self.http, async move {
-            server::serve(listener, routes::service(state), stop).await;
-            Ok(())
-        });
-    }
-
-    async fn until_stopped(mut self) -> Result<(), ServiceError> {
-        let failure = tokio::select! {
-            () = self.shutdown.cancelled() => None,
-            failure = self.failed.recv() => failure,
-        };
-        self.shutdown.cancel();
-        let stopping = async {
-            finish(&self.http).await;
-            self.stop_appender.cancel();
-            finish(&self.appender).await;
-            self.stop_relay.cancel();
-            finish(&self.relay).await;
-        };
-        let stopped = tokio::time::timeout(SHUTDOWN_DEADLINE, stopping).await;
-        match failure.or_else(|| self.failed.try_recv().ok()) {
-            Some(failure) => Err(failure),
-            None => stopped.map_err(|_| ServiceError::Unfinished),
-        }
-    }
-}
-
-async fn finish(tracker: &TaskTracker) {
-    tracker.close();
-    tracker.wait().await;
 }

@@ -8,14 +8,9 @@ use std::time::Duration;
 
 use events::amqp::{self, Broker, BrokerError};
 use events::retry::{Failure, Retry};
-use events::slice::{SliceError, SliceKey};
+use events::slice::SliceKey;
 use events::store::outbox;
 use events::{Position, Slice};
-use futures_util::{FutureExt, StreamExt};
-use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, Connection, Consumer};
 use metrics::{counter, gauge};
 use sqlx::PgPool;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -23,17 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Checkpoint;
 use crate::projection::{Projection, ProjectionError};
-use crate::work::APPLY_MAX_EVENTS;
-
-/// How many messages the broker sends ahead. Full slices, they are four transactions' worth; more
-/// would only fill memory.
-const PREFETCH: u16 = 32;
+use crate::subscription::Subscription;
 
 /// How long a subscription may take to come about, topology and all.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// How long the broker may take to say farewell.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a silent queue is compared with the outbox.
 const STALL_CHECK: Duration = Duration::from_secs(1);
@@ -212,125 +200,6 @@ impl Stall {
         self.last_seen = Some(checkpoint);
         self.still_for >= STALL_CHECKS
     }
-}
-
-/// A consumer on a connection of its own.
-struct Subscription {
-    connection: Connection,
-    channel: Channel,
-    consumer: Consumer,
-}
-
-/// Messages that arrived together: what they say, and how to settle them.
-struct Batch {
-    slices: Vec<Slice>,
-    deliveries: Vec<Delivery>,
-}
-
-impl Subscription {
-    async fn open(broker: &Broker) -> Result<Self, BrokerError> {
-        let name = events::runtime::instance_name("projector");
-        let connection = broker.connect(&name).await?;
-        let channel = connection.create_channel().await?;
-        amqp::declare_topology(&channel).await?;
-        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-        let consumer = channel
-            .basic_consume(
-                amqp::FEED_QUEUE.into(),
-                name.as_str().into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await?;
-        Ok(Self { connection, channel, consumer })
-    }
-
-    async fn next(&mut self) -> Result<Delivery, BrokerError> {
-        match self.consumer.next().await {
-            Some(delivery) => Ok(delivery?),
-            // Cancelled by the broker: the queue was deleted, or its node went away.
-            None => Err(BrokerError::Lost),
-        }
-    }
-
-    fn check(&self) -> Result<(), BrokerError> {
-        if self.connection.status().connected() && self.channel.status().connected() {
-            Ok(())
-        } else {
-            Err(BrokerError::Lost)
-        }
-    }
-
-    /// `first` and what else is here already, up to one transaction's worth. What cannot be decoded
-    /// goes to the dead letters: its events, if it had any, are missing and read from the log.
-    async fn batch_from(&mut self, first: Delivery, key: &SliceKey) -> Result<Batch, BrokerError> {
-        let mut batch = Batch { slices: Vec::new(), deliveries: Vec::new() };
-        let mut events = 0;
-        let mut next = Some(first);
-        while let Some(delivery) = next {
-            match decode(&delivery, key) {
-                Ok(slice) => {
-                    events += slice.len();
-                    batch.slices.push(slice);
-                    batch.deliveries.push(delivery);
-                }
-                Err(error) => set_aside(&delivery, &error).await?,
-            }
-            next = if events < APPLY_MAX_EVENTS {
-                self.next().now_or_never().transpose()?
-            } else {
-                None
-            };
-        }
-        Ok(batch)
-    }
-
-    /// Hands back at once what was sent ahead, rather than when the broker misses us.
-    async fn close(&self) {
-        let closing = self.connection.close(200, "the projector stops".into());
-        match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the connection to RabbitMQ had ended already");
-            }
-            Err(_) => tracing::debug!("RabbitMQ did not answer the farewell"),
-        }
-    }
-}
-
-impl Batch {
-    async fn acknowledge(&self) -> Result<(), lapin::Error> {
-        for delivery in &self.deliveries {
-            delivery.acker.ack(BasicAckOptions::default()).await?;
-        }
-        Ok(())
-    }
-}
-
-fn decode(delivery: &Delivery, key: &SliceKey) -> Result<Slice, SliceError> {
-    let signature = delivery
-        .properties
-        .headers()
-        .as_ref()
-        .and_then(|headers| headers.inner().get(amqp::SIGNATURE_HEADER))
-        .and_then(|value| match value {
-            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
-            _ => None,
-        })
-        .unwrap_or_default();
-    Slice::decode(&delivery.data, signature, key)
-}
-
-async fn set_aside(delivery: &Delivery, error: &SliceError) -> Result<(), lapin::Error> {
-    counter!("rookery_projector_dead_letters_total").increment(1);
-    tracing::warn!(
-        %error,
-        message.bytes = delivery.data.len(),
-        "a message is no slice of the log; it goes to {}",
-        amqp::FEED_DEAD_LETTER_QUEUE
-    );
-    delivery.acker.reject(BasicRejectOptions { requeue: false }).await?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod feed_items;
 pub mod floor;
 mod follows;
 pub mod projection;
+mod subscription;
 mod tweets;
 mod users;
 pub mod work;

@@ -1,0 +1,145 @@
+//! A subscription to the feed's queue: messages in, slices out, and how each message is settled.
+
+use std::time::Duration;
+
+use events::Slice;
+use events::amqp::{self, Broker, BrokerError};
+use events::slice::{SliceError, SliceKey};
+use futures_util::{FutureExt, StreamExt};
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection, Consumer};
+use metrics::counter;
+
+use crate::work::APPLY_MAX_EVENTS;
+
+/// How many messages the broker sends ahead. Full slices, they are four transactions' worth; more
+/// would only fill memory.
+const PREFETCH: u16 = 32;
+
+/// How long the broker may take to say farewell.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A consumer on a connection of its own.
+pub(crate) struct Subscription {
+    connection: Connection,
+    channel: Channel,
+    consumer: Consumer,
+}
+
+/// Messages that arrived together: what they say, and how to settle them.
+pub(crate) struct Batch {
+    pub slices: Vec<Slice>,
+    deliveries: Vec<Delivery>,
+}
+
+impl Subscription {
+    pub(crate) async fn open(broker: &Broker) -> Result<Self, BrokerError> {
+        let name = events::runtime::instance_name("projector");
+        let connection = broker.connect(&name).await?;
+        let channel = connection.create_channel().await?;
+        amqp::declare_topology(&channel).await?;
+        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+        let consumer = channel
+            .basic_consume(
+                amqp::FEED_QUEUE.into(),
+                name.as_str().into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
+        Ok(Self { connection, channel, consumer })
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Delivery, BrokerError> {
+        match self.consumer.next().await {
+            Some(delivery) => Ok(delivery?),
+            // Cancelled by the broker: the queue was deleted, or its node went away.
+            None => Err(BrokerError::Lost),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), BrokerError> {
+        if self.connection.status().connected() && self.channel.status().connected() {
+            Ok(())
+        } else {
+            Err(BrokerError::Lost)
+        }
+    }
+
+    /// `first` and what else is here already, up to one transaction's worth. What cannot be decoded
+    /// goes to the dead letters: its events, if it had any, are missing and read from the log.
+    pub(crate) async fn batch_from(
+        &mut self,
+        first: Delivery,
+        key: &SliceKey,
+    ) -> Result<Batch, BrokerError> {
+        let mut batch = Batch { slices: Vec::new(), deliveries: Vec::new() };
+        let mut events = 0;
+        let mut next = Some(first);
+        while let Some(delivery) = next {
+            match decode(&delivery, key) {
+                Ok(slice) => {
+                    events += slice.len();
+                    batch.slices.push(slice);
+                    batch.deliveries.push(delivery);
+                }
+                Err(error) => set_aside(&delivery, &error).await?,
+            }
+            next = if events < APPLY_MAX_EVENTS {
+                self.next().now_or_never().transpose()?
+            } else {
+                None
+            };
+        }
+        Ok(batch)
+    }
+
+    /// Hands back at once what was sent ahead, rather than when the broker misses us.
+    pub(crate) async fn close(&self) {
+        let closing = self.connection.close(200, "the projector stops".into());
+        match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the connection to RabbitMQ had ended already");
+            }
+            Err(_) => tracing::debug!("RabbitMQ did not answer the farewell"),
+        }
+    }
+}
+
+impl Batch {
+    pub(crate) async fn acknowledge(&self) -> Result<(), lapin::Error> {
+        for delivery in &self.deliveries {
+            delivery.acker.ack(BasicAckOptions::default()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn decode(delivery: &Delivery, key: &SliceKey) -> Result<Slice, SliceError> {
+    let signature = delivery
+        .properties
+        .headers()
+        .as_ref()
+        .and_then(|headers| headers.inner().get(amqp::SIGNATURE_HEADER))
+        .and_then(|value| match value {
+            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+            _ => None,
+        })
+        .unwrap_or_default();
+    Slice::decode(&delivery.data, signature, key)
+}
+
+async fn set_aside(delivery: &Delivery, error: &SliceError) -> Result<(), lapin::Error> {
+    counter!("rookery_projector_dead_letters_total").increment(1);
+    tracing::warn!(
+        %error,
+        message.bytes = delivery.data.len(),
+        "a message is no slice of the log; it goes to {}",
+        amqp::FEED_DEAD_LETTER_QUEUE
+    );
+    delivery.acker.reject(BasicRejectOptions { requeue: false }).await?;
+    Ok(())
+}
