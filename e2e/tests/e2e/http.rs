@@ -8,7 +8,6 @@ use e2e::until;
 use events::UserId;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
 fn is_problem(answer: &Answer, status: u16, name: &str) {
     assert_eq!(answer.status.as_u16(), status, "{}", answer.body);
