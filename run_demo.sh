@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Rookery in one command, from nothing to a celebrity's tweet in 1,999 feeds. `run_demo.sh --help` says more.
 #
-# What differs between machines is scripts/services.sh's business; this script keeps to what bash 3.2 and curl 7.66
+# What differs between machines is scripts/services.sh's business; this script keeps to what bash 3.2 and curl 7.67
 # understand, because those are what older systems and macOS have.
 
 set -euo pipefail
@@ -174,7 +174,8 @@ lock() {
   fi
   command -v flock >/dev/null || return 0
   exec 8<>"$DEMO_DIR/lock"
-  if ! flock -n 8; then
+  # After a kill -9 the last requests still hold it for a moment.
+  if ! flock -w 3 8; then
     fail "another run_demo.sh is at work here (process $(cat "$DEMO_DIR/lock")); two at once would measure each other"
   fi
   echo $$ >"$DEMO_DIR/lock"
@@ -292,37 +293,33 @@ amqp_user() {
 }
 
 make_database_and_vhost() {
-  local user
   step 'A database and a virtual host of its own'
-  sql "create database $NAME" >"$RUN_DIR/psql.log" 2>&1 ||
-    fail "cannot make the database $NAME: $(cat "$RUN_DIR/psql.log")"
+  # What may be there is noted before it is made, because Ctrl-C can come between the two.
   HAVE_DATABASE=yes
   save_state
+  # In a process of its own: on Ctrl-C this one has something to say, which is not for that file.
+  if ! (sql "create database $NAME") >"$RUN_DIR/psql.log" 2>&1; then
+    HAVE_DATABASE=no
+    fail "cannot make the database $NAME: $(cat "$RUN_DIR/psql.log")"
+  fi
   DEMO_DATABASE_URL=$(with_path "$DATABASE_URL" "$NAME")
-  DEMO_AMQP_URL=$AMQP_URL
-  VHOST=''
-  case $(if [ -n "${RABBITMQ_UI:-}" ]; then management PUT "vhosts/$NAME"; fi) in
-    201 | 204)
-      HAVE_VHOST=yes
-      save_state
-      for user in "$(amqp_user)" "$RABBITMQ_UI_USER"; do
-        case $(management PUT "permissions/$NAME/$user" '{"configure":".*","write":".*","read":".*"}') in
-          201 | 204) ;;
-          *) fail "cannot give $user permissions on RabbitMQ's virtual host $NAME" ;;
-        esac
-      done
-      DEMO_AMQP_URL=$(with_path "$AMQP_URL" "$NAME")
-      VHOST=$NAME
-      say "both are called $NAME"
-      ;;
-    *)
-      if ! are_given; then fail "cannot make the virtual host $NAME at $RABBITMQ_UI"; fi
-      say "the database is $NAME"
-      say "RABBITMQ_UI, RABBITMQ_UI_USER and RABBITMQ_UI_PASSWORD do not lead to RabbitMQ's management API:"
-      say "no virtual host is made, and the demo uses that of AMQP_URL. If another Rookery uses it too, stop here:"
-      say "the two would share one queue. The exchanges and queues rookery.* stay there afterwards."
-      ;;
-  esac
+  if [ -n "${RABBITMQ_UI:-}" ]; then
+    HAVE_VHOST=yes
+    save_state
+    make_vhost || HAVE_VHOST=no
+  fi
+  if [ "$HAVE_VHOST" = yes ]; then
+    DEMO_AMQP_URL=$(with_path "$AMQP_URL" "$NAME")
+    say "both are called $NAME"
+  elif are_given; then
+    DEMO_AMQP_URL=$AMQP_URL
+    say "the database is $NAME"
+    say "RABBITMQ_UI, RABBITMQ_UI_USER and RABBITMQ_UI_PASSWORD do not lead to RabbitMQ's management API:"
+    say "no virtual host is made, and the demo uses that of AMQP_URL. If another Rookery uses it too, stop here:"
+    say "the two would share one queue. The exchanges and queues rookery.* stay there afterwards."
+  else
+    fail "cannot make the virtual host $NAME at $RABBITMQ_UI"
+  fi
   # For commands that the user types while the demo is kept.
   (
     umask 077
@@ -331,13 +328,24 @@ make_database_and_vhost() {
   step_done
 }
 
+# For whom the api and the projector connect as, and for whom the user looks at the UI as.
+make_vhost() {
+  local user
+  [[ $(management PUT "vhosts/$NAME") = 20[14] ]] || return 1
+  for user in "$(amqp_user)" "$RABBITMQ_UI_USER"; do
+    [[ $(management PUT "permissions/$NAME/$user" '{"configure":".*","write":".*","read":".*"}') = 20[14] ]] || return 1
+  done
+}
+
 # ---------------------------------------------------------------------------------------------------------
 # The two programs
 # ---------------------------------------------------------------------------------------------------------
 
 require_programs() {
   if ! command -v curl >/dev/null; then fail "curl is missing; on Debian: apt-get install curl"; fi
-  if ! curl -q --parallel --version >/dev/null 2>&1; then fail "this curl is too old; 7.66 or later is needed"; fi
+  if ! curl -q --parallel --no-progress-meter --version >/dev/null 2>&1; then
+    fail "this curl is too old; 7.67 or later is needed"
+  fi
   # Where rustup puts it, also in a shell that was open before.
   if ! command -v cargo >/dev/null; then PATH=$PATH:${HOME:-}/.cargo/bin; fi
   if ! command -v cargo >/dev/null; then fail "cargo is missing; install Rust from https://rustup.rs"; fi
@@ -421,7 +429,7 @@ start_process() {
 # request METHOD PATH CALLER ANSWER LABEL: the answer's body goes to the file ANSWER in the demo's directory; label,
 # status and seconds are printed when it is there.
 request() {
-  printf 'next\nsilent\nshow-error\nrequest = %s\nurl = "%s%s"\noutput = "%s"\n' "$1" "$API_URL" "$2" "$4"
+  printf 'next\nrequest = %s\nurl = "%s%s"\noutput = "%s"\n' "$1" "$API_URL" "$2" "$4"
   printf 'write-out = "%s %%{http_code} %%{time_total}\\n"\n' "$5"
   if [ -n "$3" ]; then printf 'header = "X-User-ID: %s"\n' "$3"; fi
 }
@@ -458,7 +466,7 @@ send() {
   local expected=$1 asked others
   shift
   sed 1d >"$RUN_DIR/requests"
-  (cd "$RUN_DIR" && curl -q "$@" -K requests >answers 2>curl.log) || true
+  (cd "$RUN_DIR" && curl -q --no-progress-meter "$@" -K requests >answers 2>curl.log) || true
   asked=$(grep -c '^url = ' "$RUN_DIR/requests")
   others=$(awk -v expected="$expected" -v asked="$asked" '
     $2 !~ "^" expected "$" { others[$2]++ }
@@ -496,7 +504,7 @@ ms() {
     awk -v percent="$2" '{ times[NR] = $1 } END { printf "%.2f", times[int((NR * percent + 99) / 100)] }'
 }
 
-row() { printf '   %-36s %8s %8s %8s\n' "$1" "${2:-}" "${3:-}" "${4:-}"; }
+row() { printf '   %-36s %8s %8s %8s\n' "$1" "${2:-}" "${3:-}" "${4:-}" | sed 's/ *$//'; }
 
 # ---------------------------------------------------------------------------------------------------------
 # What it shows
@@ -645,14 +653,16 @@ outage() {
 }
 
 look() {
-  local path="/${VHOST:-%2F}" password='in RABBITMQ_UI_PASSWORD'
+  local vhost password='in RABBITMQ_UI_PASSWORD'
   step 'How far everything is'
   (exec_clean DATABASE_URL="$DEMO_DATABASE_URL" AMQP_URL="$DEMO_AMQP_URL" "$PROJECTOR" status) | indented
   if [ -n "${RABBITMQ_UI:-}" ]; then
     if ! are_given; then password=$RABBITMQ_UI_PASSWORD; fi
+    vhost=${DEMO_AMQP_URL%%\?*}
+    vhost=${vhost##*/}
     say "RabbitMQ's UI: $RABBITMQ_UI, user $RABBITMQ_UI_USER, password $password"
-    say "  what the relay publishes  $RABBITMQ_UI/#/exchanges$path/rookery.events"
-    say "  what the projector reads  $RABBITMQ_UI/#/queues$path/rookery.feed"
+    say "  what the relay publishes  $RABBITMQ_UI/#/exchanges/$vhost/rookery.events"
+    say "  what the projector reads  $RABBITMQ_UI/#/queues/$vhost/rookery.feed"
     if [ "$KEEP" = no ]; then say "With --keep it stays there to look at."; fi
   fi
   step_done
@@ -692,7 +702,7 @@ on_exit() {
 show_log() {
   if [ ! -s "$1" ]; then return 0; fi
   printf 'The last lines of %s:\n' "$(short "$1")" >&2
-  tail -n 15 "$1" | cut -c 1-300 | sed 's/^/  | /' >&2
+  tail -n 5 "$1" | cut -c 1-300 | sed 's/^/  | /' >&2
 }
 
 # end_demo: stops its programs and deletes its data. Fails if anything could not be done, or if a program did not end
@@ -704,11 +714,11 @@ end_demo() {
   end_process api "$API_PID" "$API_BORN" || failed=1
   end_process projector "$PROJECTOR_PID" "$PROJECTOR_BORN" || failed=1
   if [ "$HAVE_DATABASE" = yes ]; then
-    if sql "drop database if exists $NAME with (force)" >"$RUN_DIR/psql.log" 2>&1; then
+    if drop_database || drop_database; then
       say "deleted the database $NAME"
       HAVE_DATABASE=no
     else
-      say "cannot delete the database $NAME: $(tail -n 1 "$RUN_DIR/psql.log")"
+      say "cannot delete the database $NAME: $(sed -n 1p "$RUN_DIR/psql.log")"
     fi
   fi
   if [ "$HAVE_VHOST" = yes ]; then
@@ -717,17 +727,20 @@ end_demo() {
         say "deleted the virtual host $NAME"
         HAVE_VHOST=no
         ;;
-      *) say "cannot delete the virtual host $NAME: $RABBITMQ_UI does not do it" ;;
+      *) say "cannot delete the virtual host $NAME at $RABBITMQ_UI" ;;
     esac
   fi
   if [ "$HAVE_DATABASE$HAVE_VHOST" = nono ]; then
     rm -f "$RUN_DIR/state" "$RUN_DIR/env"
   else
-    say "to try again: $(own_command) --stop; to forget it: rm -r $(short "$RUN_DIR")"
+    say "to try again when the servers answer: $(own_command) --stop; to forget it: rm -r $(short "$RUN_DIR")"
     failed=1
   fi
   return "$failed"
 }
+
+# psql does not ignore Ctrl-C, even where everything else was told to: hence a second time.
+drop_database() { sql "drop database if exists $NAME with (force)" >"$RUN_DIR/psql.log" 2>&1; }
 
 # end_process NAME PID BORN: which was told to.
 end_process() {

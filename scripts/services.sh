@@ -637,7 +637,8 @@ install_packages() {
   say "installing $* (the services that come with it are not started)"
   new_log apt
   trap remove_install_guards EXIT
-  trap 'exit 130' INT TERM HUP
+  # Without set +e, bash sometimes leaves out the EXIT trap when the signal comes while it writes.
+  trap 'set +e; exit 130' INT TERM HUP
   set_install_guards
   # A machine whose package lists are good needs no update, which takes longer than the rest.
   apt_install "$@" || { apt_get update && apt_install "$@"; } || failed apt "apt-get failed"

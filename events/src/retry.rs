@@ -68,7 +68,7 @@ impl Retry {
         let wait = next_wait(&mut self.waits);
         tracing::warn!(
             %error,
-            retry.after_ms = wait.as_millis(),
+            retry.after_s = wait.as_secs_f64(),
             "{} was interrupted and will try again",
             self.name
         );

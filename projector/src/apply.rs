@@ -63,7 +63,7 @@ pub async fn apply(
         events = events.len(),
         deliveries = delivered,
         feed.position = last.0,
-        elapsed_ms = started.elapsed().as_millis(),
+        elapsed_s = started.elapsed().as_secs_f64(),
         "applied"
     );
     Ok(moved)
