@@ -13,7 +13,7 @@ use crate::feed_items::columns;
 pub const FEED_KEPT_DEFAULT: i64 = 1_000;
 
 /// One delivered row in 256, chosen by a hash of reader and tweet, has the size of its feed looked
-/// at. Counting on every delivery would cost as much as delivering; like this a feed is found a
+/// at. A count per feed would be one more write per reader and batch; like this a feed is found a
 /// quarter above the cap on average, and the look costs each delivered row about four index entries
 /// read.
 pub(crate) const SAMPLE_MASK: i64 = 255;
