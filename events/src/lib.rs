@@ -8,6 +8,7 @@
 pub mod amqp;
 pub mod clock;
 pub mod event;
+pub mod fold;
 pub mod id;
 pub mod recorded;
 pub mod retry;

@@ -10,8 +10,8 @@ pub mod schema;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{ConnectOptions, PgConnection, PgPool};
 
 /// The channel on which each appended batch announces the new head of the log.
 pub const LOG_CHANNEL: &str = "rookery_log";
@@ -94,6 +94,20 @@ impl Database {
         self
     }
 
+    /// The same database, with `schema` as the one in which statements find their tables and make
+    /// new ones.
+    #[must_use]
+    pub fn in_schema(self, schema: &str) -> Self {
+        self.with_settings([("search_path", schema)])
+    }
+
+    /// The same database, to which sessions introduce themselves as `name`.
+    #[must_use]
+    pub fn with_application_name(mut self, name: &str) -> Self {
+        self.options = self.options.application_name(name);
+        self
+    }
+
     /// The same database with a limit on how long a statement may run.
     #[must_use]
     pub fn with_statement_timeout(self, limit: Duration) -> Self {
@@ -113,6 +127,17 @@ impl Database {
             // a connection cut meanwhile are tried again where that is safe.
             .test_before_acquire(false)
             .connect_with(self.options.clone())
+            .await
+            .map_err(|source| ConnectError::Unreachable { setting: self.setting, source })
+    }
+
+    /// Opens one connection, for what has to end with it.
+    ///
+    /// # Errors
+    /// [`ConnectError::Unreachable`] when the server does not answer, or refuses us.
+    pub async fn connect_once(&self) -> Result<PgConnection, ConnectError> {
+        self.options
+            .connect()
             .await
             .map_err(|source| ConnectError::Unreachable { setting: self.setting, source })
     }

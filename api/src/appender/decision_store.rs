@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use events::event::relationship_stream;
+use events::fold::fold;
 use events::store::append::Head;
 use events::{TweetId, UserId};
 use sqlx::PgConnection;
@@ -16,7 +17,6 @@ use sqlx::types::Json;
 use super::Submission;
 use super::batch::{self, Accepted, KeptAnswer, KeyOf, Plan};
 use crate::domain::state::Relationship;
-use crate::domain::user::fold;
 use crate::domain::{Account, Command, DecisionState, Rejection};
 
 /// An answer is kept at least this long: longer than any client keeps retrying.

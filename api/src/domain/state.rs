@@ -9,11 +9,11 @@ use chrono::{DateTime, Utc};
 use events::event::{
     Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
 };
+use events::fold::fold;
 use events::store::append::Head;
 use events::{Event, Position, TweetId, UserId};
 use serde::{Deserialize, Serialize};
 
-use super::user::fold;
 use super::{Email, Username};
 
 /// A user who is registered and not deleted.

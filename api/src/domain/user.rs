@@ -3,6 +3,7 @@
 use std::fmt;
 
 use events::event::{UserDeleted, UserRegistered};
+use events::fold::fold;
 use events::{Event, UserId};
 use serde::Serialize;
 
@@ -69,12 +70,6 @@ impl Email {
     pub fn key(&self) -> String {
         fold(&self.0)
     }
-}
-
-/// `Ada` and `ada` are one name: two people who differ only in case would be taken for each other.
-#[must_use]
-pub fn fold(text: &str) -> String {
-    text.to_lowercase()
 }
 
 impl fmt::Display for Username {

@@ -1,5 +1,7 @@
 //! Reading the log, in order.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use sqlx::PgExecutor;
@@ -55,18 +57,6 @@ pub async fn after(
     position: Position,
     limit: usize,
 ) -> Result<Vec<RecordedEvent>, sqlx::Error> {
-    struct Row {
-        position: Position,
-        event_id: Uuid,
-        stream: String,
-        version: i32,
-        kind: String,
-        schema_version: i16,
-        payload: Json<Box<RawValue>>,
-        metadata: Json<Metadata>,
-        recorded_at: DateTime<Utc>,
-    }
-
     let rows = sqlx::query_as!(
         Row,
         r#"
@@ -85,18 +75,81 @@ pub async fn after(
     .fetch_all(executor)
     .await?;
 
-    Ok(rows
-        .into_iter()
-        .map(|row| RecordedEvent {
-            position: row.position,
-            event_id: row.event_id,
-            stream: row.stream,
-            version: row.version,
-            kind: row.kind,
-            schema_version: row.schema_version,
-            payload: row.payload.0,
-            metadata: row.metadata.0,
-            recorded_at: row.recorded_at,
-        })
-        .collect())
+    Ok(rows.into_iter().map(Row::recorded).collect())
+}
+
+/// The first event of each of `streams`, in no order.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn first_of_streams(
+    executor: impl PgExecutor<'_>,
+    streams: &[String],
+) -> Result<Vec<RecordedEvent>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select
+            position as "position: Position", event_id, stream, version, type as kind,
+            schema_version, payload as "payload: Json<Box<RawValue>>",
+            metadata as "metadata: Json<Metadata>", recorded_at
+        from events
+        where stream = any($1) and version = 1
+        "#,
+        streams
+    )
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.into_iter().map(Row::recorded).collect())
+}
+
+/// Position and kind of the last event of each of `streams` that has one.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn last_of_streams(
+    executor: impl PgExecutor<'_>,
+    streams: &[String],
+) -> Result<HashMap<String, (Position, String)>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select distinct on (stream) stream, position as "position: Position", type as kind
+        from events
+        where stream = any($1)
+        order by stream, version desc
+        "#,
+        streams
+    )
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.stream, (row.position, row.kind))).collect())
+}
+
+/// An event as it is stored.
+struct Row {
+    position: Position,
+    event_id: Uuid,
+    stream: String,
+    version: i32,
+    kind: String,
+    schema_version: i16,
+    payload: Json<Box<RawValue>>,
+    metadata: Json<Metadata>,
+    recorded_at: DateTime<Utc>,
+}
+
+impl Row {
+    fn recorded(self) -> RecordedEvent {
+        RecordedEvent {
+            position: self.position,
+            event_id: self.event_id,
+            stream: self.stream,
+            version: self.version,
+            kind: self.kind,
+            schema_version: self.schema_version,
+            payload: self.payload.0,
+            metadata: self.metadata.0,
+            recorded_at: self.recorded_at,
+        }
+    }
 }
