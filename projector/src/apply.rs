@@ -49,9 +49,7 @@ pub async fn apply(
     let changes = Changes::of(events)?;
 
     let mut transaction = feed.begin().await?;
-    let Some(moved) = checkpoint::advance(&mut *transaction, checkpoint, last).await? else {
-        return Err(Fenced { fence: checkpoint.fence, position: checkpoint.position }.into());
-    };
+    let moved = move_checkpoint(&mut transaction, checkpoint, last).await?;
     let delivered = write(&mut transaction, &changes, kept).await?;
     transaction.commit().await?;
 
@@ -69,6 +67,37 @@ pub async fn apply(
     Ok(moved)
 }
 
+/// Applies `events`, which begin right after `checkpoint`, except for the feeds: for a generation
+/// whose feeds are made at once, when everything that they follow from is there. Returns the new
+/// checkpoint.
+///
+/// # Errors
+/// [`ApplyError`]; the read model is as it was.
+pub async fn apply_without_feeds(
+    feed: &PgPool,
+    checkpoint: Checkpoint,
+    events: &[RecordedEvent],
+    changes: &Changes,
+) -> Result<Checkpoint, ApplyError> {
+    let Some(last) = run_after(checkpoint.position, events)? else { return Ok(checkpoint) };
+    let mut transaction = feed.begin().await?;
+    let moved = move_checkpoint(&mut transaction, checkpoint, last).await?;
+    write_users_and_tweets(&mut transaction, changes).await?;
+    write_follows(&mut transaction, changes).await?;
+    transaction.commit().await?;
+    Ok(moved)
+}
+
+async fn move_checkpoint(
+    transaction: &mut PgConnection,
+    checkpoint: Checkpoint,
+    last: Position,
+) -> Result<Checkpoint, ApplyError> {
+    let moved = checkpoint::advance(transaction, checkpoint, last).await?;
+    let Checkpoint { fence, position, .. } = checkpoint;
+    Ok(moved.ok_or(Fenced { fence, position })?)
+}
+
 /// Writes `changes` and returns how many feed items that delivered.
 ///
 /// The order matters: tweets of this run go to those who followed their author before it; then the
@@ -79,23 +108,36 @@ async fn write(
     changes: &Changes,
     kept: i64,
 ) -> Result<u64, sqlx::Error> {
-    users::insert(transaction, changes).await?;
-    users::mark_deleted(transaction, changes).await?;
-    tweets::insert(transaction, changes).await?;
-    tweets::mark_deleted(transaction, changes).await?;
-
+    write_users_and_tweets(transaction, changes).await?;
     let fanned_out = feed_items::fan_out(transaction, changes).await?;
-    follows::end(transaction, changes).await?;
-    follows::begin(transaction, changes).await?;
+    write_follows(transaction, changes).await?;
     feed_items::remove_unfollowed(transaction, changes).await?;
     floor::raise_for_long_authors(transaction, changes, kept).await?;
     let backfilled = feed_items::backfill(transaction, changes).await?;
-    follows::end_of_deleted(transaction, changes).await?;
     feed_items::remove_of_deleted(transaction, changes).await?;
 
     let grown = fanned_out.sampled.into_iter().chain(backfilled.sampled).collect::<Vec<_>>();
     floor::trim(transaction, &grown, kept).await?;
     Ok(fanned_out.delivered + backfilled.delivered)
+}
+
+async fn write_users_and_tweets(
+    transaction: &mut PgConnection,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    users::insert(transaction, changes).await?;
+    users::mark_deleted(transaction, changes).await?;
+    tweets::insert(transaction, changes).await?;
+    tweets::mark_deleted(transaction, changes).await
+}
+
+async fn write_follows(
+    transaction: &mut PgConnection,
+    changes: &Changes,
+) -> Result<(), sqlx::Error> {
+    follows::end(transaction, changes).await?;
+    follows::begin(transaction, changes).await?;
+    follows::end_of_deleted(transaction, changes).await
 }
 
 /// The last position of `events`; `None` when there are none.

@@ -73,7 +73,8 @@ impl Changes {
         Ok(changes)
     }
 
-    fn add(&mut self, recorded: &RecordedEvent, event: Event) {
+    /// Adds the next event.
+    pub(crate) fn add(&mut self, recorded: &RecordedEvent, event: Event) {
         let (position, created_at) = (recorded.position, recorded.recorded_at);
         match event {
             Event::UserRegistered(UserRegistered { user_id, username, email }) => {

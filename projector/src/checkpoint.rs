@@ -7,6 +7,8 @@
 use events::Position;
 use sqlx::PgExecutor;
 
+use crate::generation::UNREAD;
+
 /// The checkpoint as it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -16,10 +18,11 @@ pub struct Checkpoint {
     pub fence: i64,
 }
 
-/// Another projector has written in between.
+/// Another projector has written in between, or another generation went live.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "another projector has taken over (fence {fence}, position {position} is no longer the checkpoint)"
+    "another projector has taken over, or another generation went live: fence {fence}, position \
+     {position} is no longer the checkpoint"
 )]
 pub struct Fenced {
     pub fence: i64,
@@ -55,8 +58,8 @@ pub async fn take_over(executor: impl PgExecutor<'_>) -> Result<Checkpoint, sqlx
     .await
 }
 
-/// Moves the checkpoint forward from `old` to `position`, announced when the transaction commits.
-/// `None` when it is not at `old` any more.
+/// Moves the checkpoint forward from `old` to `position`, announced when the transaction commits:
+/// but not for a generation that nobody reads. `None` when it is not at `old` any more.
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
@@ -72,11 +75,15 @@ pub async fn advance(
             where fence = $1 and position = $2 and position <= $3
             returning position
         )
-        select pg_notify('rookery_checkpoint', position::text) as "announced!: ()" from moved
+        select case
+            when current_schema() <> all($4) then pg_notify('rookery_checkpoint', position::text)::text
+        end as announced
+        from moved
         "#,
         old.fence,
         old.position.0,
-        position.0
+        position.0,
+        &UNREAD as _,
     )
     .fetch_optional(executor)
     .await?;

@@ -1,7 +1,9 @@
 //! One module per command.
 
+pub mod rebuild;
 pub mod run;
 pub mod status;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -12,6 +14,8 @@ use events::store::schema::SchemaError;
 
 use crate::consume::ConsumeError;
 use crate::projection::ProjectionError;
+use crate::rebuild::RebuildError;
+use crate::verify::VerifyError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,14 @@ pub enum CommandError {
     Consume(#[from] ConsumeError),
     #[error(transparent)]
     Projection(#[from] ProjectionError),
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error("{0} differences; projector rebuild makes the read model again from the log")]
+    Differs(u64),
+    #[error("there is no log at DATABASE_URL, or one of an older release: start the api first")]
+    NoLog,
     #[error("the log cannot be read: {0}")]
     Log(sqlx::Error),
     #[error("the read model cannot be read: {0}")]

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use events::store::{ConnectError, Database};
 
 use crate::floor::FEED_KEPT_DEFAULT;
+use crate::verify::DIFFERENCES_LISTED;
 
 /// Builds Rookery's read model from its log, and looks after it.
 #[derive(Debug, Parser)]
@@ -14,9 +15,11 @@ use crate::floor::FEED_KEPT_DEFAULT;
     version,
     after_help = "Examples:\n  \
         projector run             project until stopped\n  \
+        projector rebuild         make the read model again, while it serves\n  \
+        projector verify          hold everything against the log\n  \
         projector status          how far everything is, as a table\n  \
         projector status --json   the same for a program\n\n\
-        Exit codes: 0 done, 1 failed, 2 bad usage.\n\
+        Exit codes: 0 done, 1 failed or differs, 2 bad usage.\n\
         Logs go to standard error: for people on a terminal, JSON elsewhere; RUST_LOG filters them."
 )]
 pub struct Config {
@@ -30,6 +33,20 @@ pub enum Command {
     ///
     /// Any number may run: one is active, the others stand by.
     Run(RunArguments),
+    /// Make a new generation of the read model from the log and put it in the place of the live one.
+    ///
+    /// The live one goes on serving and projecting until the new one has caught up and was compared
+    /// with the log; readers notice nothing. It is kept until the next rebuild. Whatever happens on
+    /// the way, the live generation is as it was. Needs as much disk again as the read model takes.
+    Rebuild(RebuildArguments),
+    /// Make the generation before the last rebuild the live one again.
+    ///
+    /// It catches up first, so that nobody reads an older feed, and is compared like a rebuilt one.
+    Rollback(RebuildArguments),
+    /// Hold the read model, the decision state and the log against the log.
+    ///
+    /// Locks nothing; everything may go on meanwhile. Exit code 1 when something differs.
+    Verify(VerifyArguments),
     /// Show the log's head, the relay's cursor, the queue, the checkpoint and the lag.
     Status(StatusArguments),
 }
@@ -50,6 +67,34 @@ pub struct RunArguments {
     /// Serve Prometheus metrics here [default: not at all].
     #[arg(long, env = "PROJECTOR_METRICS_BIND", value_name = "HOST:PORT")]
     pub metrics_bind: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub struct RebuildArguments {
+    #[command(flatten)]
+    pub databases: Databases,
+
+    /// How many of its newest tweets a feed keeps ready: as for projector run.
+    #[arg(long, env, default_value_t = FEED_KEPT_DEFAULT, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    pub feed_kept: i64,
+
+    /// Serve Prometheus metrics here while it runs [default: not at all].
+    #[arg(long, env = "REBUILD_METRICS_BIND", value_name = "HOST:PORT")]
+    pub metrics_bind: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    #[command(flatten)]
+    pub databases: Databases,
+
+    /// How many differences to list; all are counted.
+    #[arg(long, default_value_t = DIFFERENCES_LISTED, value_name = "N")]
+    pub differences: usize,
+
+    /// Print JSON instead of lines.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

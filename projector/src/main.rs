@@ -15,6 +15,9 @@ async fn main() -> ExitCode {
     }
     let end = match config.command {
         Command::Run(arguments) => commands::run::run(arguments).await,
+        Command::Rebuild(arguments) => commands::rebuild::rebuild(arguments).await,
+        Command::Rollback(arguments) => commands::rebuild::roll_back(arguments).await,
+        Command::Verify(arguments) => commands::verify::verify(arguments).await,
         Command::Status(arguments) => commands::status::status(arguments).await,
     };
     match end {

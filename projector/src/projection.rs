@@ -23,7 +23,7 @@ pub enum ProjectionError {
     #[error(transparent)]
     Apply(#[from] ApplyError),
     #[error("the log cannot be read: {0}")]
-    Log(sqlx::Error),
+    Log(#[source] sqlx::Error),
     #[error(
         "the read model is at {checkpoint}, but the log ends at {head}: the log was restored from \
          an older backup, or FEED_DATABASE_URL belongs to another log"

@@ -13,8 +13,9 @@ use serde::Serialize;
 use sqlx::PgPool;
 
 use super::CommandError;
-use crate::checkpoint;
 use crate::config::StatusArguments;
+use crate::progress::{self, Stored};
+use crate::{checkpoint, generation};
 
 /// A look must not wait behind whatever may be wrong.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +30,8 @@ struct Status {
     relay: RelayStatus,
     broker: BrokerStatus,
     feed: FeedStatus,
+    /// `None` while no generation is being built and none was left unfinished.
+    rebuild: Option<RebuildStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,6 +66,18 @@ struct FeedStatus {
     lag_events: i64,
     lag_seconds: f64,
     fence: i64,
+    /// What a rollback would go back to.
+    previous_generation: Option<i32>,
+}
+
+#[derive(Debug, Serialize)]
+struct RebuildStatus {
+    /// The number of the generation that is being built.
+    generation: i32,
+    /// Who builds it; `None` when it was left unfinished.
+    by: Option<String>,
+    /// How far it had come when that was stored last.
+    progress: Option<Stored>,
 }
 
 /// Prints how far everything is.
@@ -94,6 +109,8 @@ pub async fn status(arguments: StatusArguments) -> Result<(), CommandError> {
 async fn look(log: &PgPool, feed: &PgPool, broker: &Broker) -> Result<Status, CommandError> {
     let broker = look_at_broker(broker).await;
     let checkpoint = checkpoint::load(feed).await.map_err(CommandError::Feed)?;
+    let aside = generation::aside(feed).await.map_err(CommandError::Feed)?;
+    let rebuild = look_at_rebuild(feed, aside.next).await.map_err(CommandError::Feed)?;
     let outbox = outbox::load(log).await.map_err(CommandError::Log)?;
     let head = read::head(log).await.map_err(CommandError::Log)?;
     let relay_seconds = waiting_seconds(log, outbox.position).await?;
@@ -114,8 +131,20 @@ async fn look(log: &PgPool, feed: &PgPool, broker: &Broker) -> Result<Status, Co
             lag_events: head.0 - checkpoint.position.0,
             lag_seconds: feed_seconds,
             fence: checkpoint.fence,
+            previous_generation: aside.previous,
         },
+        rebuild,
     })
+}
+
+async fn look_at_rebuild(
+    feed: &PgPool,
+    next: Option<i32>,
+) -> Result<Option<RebuildStatus>, sqlx::Error> {
+    let Some(generation) = next else { return Ok(None) };
+    let by = generation::claimed_by(feed).await?;
+    let progress = progress::stored(feed).await?;
+    Ok(Some(RebuildStatus { generation, by, progress }))
 }
 
 /// For how long the first event after `position` has been waiting.
@@ -149,7 +178,7 @@ async fn queue_depths(broker: &Broker) -> Result<(Option<u32>, Option<u32>), Bro
 }
 
 fn table(status: &Status) -> Table {
-    let Status { log, relay, broker, feed } = status;
+    let Status { log, relay, broker, feed, rebuild } = status;
     let count = |count: Option<u32>| match (broker.reachable, count) {
         (false, _) => "broker unreachable".to_owned(),
         (true, None) => "no such queue".to_owned(),
@@ -176,8 +205,37 @@ fn table(status: &Status) -> Table {
         &feed.position.to_string(),
         &format!("{}; {generation}", lag(feed.lag_events, feed.lag_seconds)),
     ]);
+    if let Some(previous) = feed.previous_generation {
+        table.add_row([
+            "generation before",
+            &previous.to_string(),
+            "projector rollback goes back to it",
+        ]);
+    }
+    if let Some(rebuild) = rebuild {
+        let (at, what) = rebuild.describe();
+        table.add_row([&format!("generation {}", rebuild.generation), &at, &what]);
+    }
     if let Some(column) = table.column_mut(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+impl RebuildStatus {
+    /// Its position, and what is going on.
+    fn describe(&self) -> (String, String) {
+        let at =
+            self.progress.as_ref().map_or_else(String::new, |stored| stored.position.to_string());
+        let Some(by) = &self.by else {
+            return (at, "left unfinished; the next projector rebuild removes it".to_owned());
+        };
+        let what = self.progress.as_ref().map_or_else(
+            || format!("begun by {by}"),
+            |Stored { phase, done, total, unit, feed_rows, .. }| {
+                format!("{phase}: {done} of {total} {unit}, {feed_rows} feed rows; {by}")
+            },
+        );
+        (at, what)
+    }
 }

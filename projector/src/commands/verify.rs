@@ -1,0 +1,72 @@
+//! `projector verify`: everything against the log.
+
+use std::io::{self, Write};
+
+use indicatif::HumanCount;
+
+use super::CommandError;
+use crate::config::VerifyArguments;
+use crate::progress::{Phase, Progress, Reporter};
+use crate::verify::{self, Report};
+
+/// Connections to each database: two compare feeds, one looks at the checkpoint.
+const CONNECTIONS: u32 = 3;
+
+/// Compares, and prints what differs.
+///
+/// # Errors
+/// [`CommandError::Differs`] when something does.
+pub async fn verify(arguments: VerifyArguments) -> Result<(), CommandError> {
+    let log = arguments.databases.log_database()?.connect(CONNECTIONS).await?;
+    let feed_database = arguments.databases.feed_database()?.with_settings(verify::settings());
+    let feed = feed_database.connect(CONNECTIONS).await?;
+
+    let progress = Progress::starting(Phase::CheckLog);
+    let reporter = (!arguments.json).then(|| Reporter::start(progress.clone(), None));
+    let report = verify::verify(&log, &feed, arguments.differences, &progress).await;
+    progress.end();
+    if let Some(reporter) = reporter {
+        reporter.stop().await;
+    }
+    let report = report?;
+    if arguments.json {
+        let mut output = io::stdout().lock();
+        serde_json::to_writer_pretty(&mut output, &report).map_err(io::Error::from)?;
+        writeln!(output)?;
+    } else {
+        print_differences(&report)?;
+        print_counts(&report)?;
+    }
+    if report.is_clean() { Ok(()) } else { Err(CommandError::Differs(report.differences)) }
+}
+
+fn print_counts(report: &Report) -> io::Result<()> {
+    writeln!(
+        io::stdout(),
+        "compared generation {} at position {}: {} events, {} users, {} tweets, {} follows, {} feed rows",
+        report.generation,
+        report.position,
+        HumanCount(report.events),
+        HumanCount(report.users),
+        HumanCount(report.tweets),
+        HumanCount(report.follows),
+        HumanCount(report.feed_rows),
+    )?;
+    if report.is_clean() { writeln!(io::stdout(), "no differences") } else { Ok(()) }
+}
+
+/// Prints the differences that are listed, a line each.
+///
+/// # Errors
+/// The system's error when the output cannot be written.
+pub fn print_differences(report: &Report) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    for difference in &report.listed {
+        writeln!(output, "{difference}")?;
+    }
+    let more = report.differences - report.listed.len() as u64;
+    if more > 0 {
+        writeln!(output, "and {} more", HumanCount(more))?;
+    }
+    Ok(())
+}

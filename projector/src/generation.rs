@@ -1,0 +1,210 @@
+//! Generations of the read model.
+//!
+//! The live generation is in the schema where every statement finds its tables. A new one is built
+//! beside it in [`NEXT`], by the same statements with another `search_path`, and takes its place in
+//! one transaction (`swap`). The one that was live until then stays in [`PREVIOUS`] until the next
+//! swap.
+//!
+//! **Invariant**: of those who build, swap or roll back, one is at it: the holder of an advisory
+//! lock of the read model's database, which is also the connection that swaps. Who loses the
+//! connection loses the lock and cannot swap any more.
+
+mod swap;
+
+use chrono::{DateTime, Utc};
+use events::store::schema::{Schema, SchemaError};
+use events::store::{ConnectError, Database};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+
+use crate::progress;
+pub use swap::{SwapError, Swapped};
+
+/// The schema in which the next generation is built.
+pub const NEXT: &str = "feed_next";
+
+/// The schema in which the generation before is kept.
+pub const PREVIOUS: &str = "feed_previous";
+
+/// Generations that nobody reads.
+pub(crate) const UNREAD: [&str; 2] = [NEXT, PREVIOUS];
+
+/// What a generation consists of. Its migrations are part of it: a generation that was put aside
+/// before an upgrade is migrated when it is needed again.
+pub const TABLES: [&str; 7] =
+    ["checkpoint", "users", "tweets", "follows", "feed_items", "floors", "feed_migrations"];
+
+/// The advisory lock: "rookery" as a number.
+const LOCK: i64 = 0x72_6f6f_6b65_7279;
+
+/// Why the generations cannot be worked on.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerationError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error("the read model cannot be written: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error(
+        "{holder} is at it since {} (pid {pid} of PostgreSQL); wait for it or end it",
+        since.format("%Y-%m-%d %H:%M:%S UTC")
+    )]
+    Busy { holder: String, since: DateTime<Utc>, pid: i32 },
+    #[error("somebody else has just begun; see projector status")]
+    BusyJustNow,
+    #[error("there is no generation before this one: nothing was rebuilt since it was made")]
+    NoPrevious,
+}
+
+/// The right to build, swap and roll back. It ends with its connection.
+#[derive(Debug)]
+pub struct Claim {
+    connection: PgConnection,
+    feed: Database,
+}
+
+impl Claim {
+    /// Claims the generations of the read model at `feed`, under `name`.
+    ///
+    /// # Errors
+    /// [`GenerationError::Busy`] with who has it.
+    pub async fn take(feed: &Database, name: &str) -> Result<Self, GenerationError> {
+        let mut connection = feed.clone().with_application_name(name).connect_once().await?;
+        let taken = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "taken!""#, LOCK)
+            .fetch_one(&mut connection)
+            .await?;
+        if !taken {
+            return Err(holder(&mut connection).await?);
+        }
+        Ok(Self { connection, feed: feed.clone() })
+    }
+
+    /// Makes the next generation, empty, in place of what an earlier attempt may have left, and
+    /// returns its database.
+    ///
+    /// # Errors
+    /// [`GenerationError`] when it cannot be made.
+    pub async fn make_next(&mut self) -> Result<Database, GenerationError> {
+        self.drop_next().await?;
+        let create = AssertSqlSafe(format!("create schema {NEXT}"));
+        sqlx::query(create).execute(&mut self.connection).await?;
+        let next = self.feed.clone().in_schema(NEXT);
+        let pool = next.connect(1).await?;
+        Schema::Feed.migrate(&pool).await?;
+        progress::make_table(&pool).await?;
+        let newest = newest_generation(&mut self.connection).await?;
+        sqlx::query!("update checkpoint set generation = $1", newest + 1).execute(&pool).await?;
+        pool.close().await;
+        Ok(next)
+    }
+
+    /// Removes what was built of the next generation.
+    ///
+    /// # Errors
+    /// [`sqlx::Error`] when the database is away.
+    pub async fn drop_next(&mut self) -> Result<(), sqlx::Error> {
+        let drop = AssertSqlSafe(format!("drop schema if exists {NEXT} cascade"));
+        sqlx::query(drop).execute(&mut self.connection).await?;
+        Ok(())
+    }
+
+    /// Brings the generation before to the schema of this release and returns its database.
+    ///
+    /// # Errors
+    /// [`GenerationError::NoPrevious`] when there is none.
+    pub async fn open_previous(&mut self) -> Result<Database, GenerationError> {
+        if generation_in(&mut self.connection, PREVIOUS).await?.is_none() {
+            return Err(GenerationError::NoPrevious);
+        }
+        let previous = self.feed.clone().in_schema(PREVIOUS);
+        let pool = previous.connect(1).await?;
+        Schema::Feed.migrate(&pool).await?;
+        pool.close().await;
+        Ok(previous)
+    }
+}
+
+/// The numbers of the generations beside the live one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Aside {
+    /// What is being built, or was left by someone who was killed at it.
+    pub next: Option<i32>,
+    /// What a rollback would go back to.
+    pub previous: Option<i32>,
+}
+
+/// Looks what there is beside the live generation.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn aside(feed: &PgPool) -> Result<Aside, sqlx::Error> {
+    let mut connection = feed.acquire().await?;
+    Ok(Aside {
+        next: generation_in(&mut connection, NEXT).await?,
+        previous: generation_in(&mut connection, PREVIOUS).await?,
+    })
+}
+
+/// Who has the claim now, if anyone.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn claimed_by(feed: &PgPool) -> Result<Option<String>, sqlx::Error> {
+    let mut connection = feed.acquire().await?;
+    Ok(match holder(&mut connection).await? {
+        GenerationError::Busy { holder, .. } => Some(holder),
+        _ => None,
+    })
+}
+
+async fn holder(connection: &mut PgConnection) -> Result<GenerationError, sqlx::Error> {
+    // The lock's 64 bits are shown as two columns of 32.
+    let row = sqlx::query!(
+        r#"
+        select
+            activity.application_name as "holder!",
+            activity.backend_start as "since!",
+            activity.pid as "pid!"
+        from pg_locks locks
+        join pg_stat_activity activity using (pid)
+        where locks.locktype = 'advisory' and locks.granted and locks.objsubid = 1
+            and locks.database = (select oid from pg_database where datname = current_database())
+            and locks.classid::bigint = $1::bigint >> 32
+            and locks.objid::bigint = $1::bigint & x'ffffffff'::bigint
+        "#,
+        LOCK
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map_or(GenerationError::BusyJustNow, |row| GenerationError::Busy {
+        holder: row.holder,
+        since: row.since,
+        pid: row.pid,
+    }))
+}
+
+/// The highest number that a generation has had, of those that are still there.
+async fn newest_generation(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    let live = sqlx::query_scalar!("select generation from checkpoint")
+        .fetch_one(&mut *connection)
+        .await?;
+    let previous = generation_in(connection, PREVIOUS).await?;
+    Ok(live.max(previous.unwrap_or(live)))
+}
+
+/// The number of the generation in `schema`, one of [`UNREAD`].
+async fn generation_in(
+    connection: &mut PgConnection,
+    schema: &str,
+) -> Result<Option<i32>, sqlx::Error> {
+    let select = AssertSqlSafe(format!("select generation from {schema}.checkpoint"));
+    match sqlx::query_scalar(select).fetch_optional(connection).await {
+        // 42P01: no such table. 3F000: no such schema.
+        Err(sqlx::Error::Database(error))
+            if matches!(error.code().as_deref(), Some("42P01" | "3F000")) =>
+        {
+            Ok(None)
+        }
+        result => result,
+    }
+}

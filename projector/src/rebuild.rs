@@ -1,0 +1,279 @@
+//! Rebuilding: a new generation of the read model beside the live one, made from the log in bulk,
+//! caught up, compared with the log and with the definition, and put in the place of the live one.
+//!
+//! **Invariant**: until the swap nothing of the live generation is touched, so a rebuild that ends
+//! early, for whatever reason, has changed nothing. What it left is removed by the next one.
+
+mod feeds;
+mod indexes;
+mod replay;
+
+use std::time::Duration;
+
+use events::Position;
+use events::store::{ConnectError, read};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::generation::{Claim, GenerationError, NEXT, PREVIOUS, SwapError, Swapped};
+use crate::progress::{Phase, Progress, Reporter};
+use crate::projection::{Projection, ProjectionError};
+use crate::verify::{self, DIFFERENCES_LISTED, Facts, Report, VerifyError};
+
+/// How many connections write feeds: one more than that rarely pays, because each keeps a core of
+/// PostgreSQL busy.
+const FEED_CONNECTIONS: u32 = 2;
+
+/// One for each writer and one for the progress.
+const CONNECTIONS: u32 = FEED_CONNECTIONS + 1;
+
+/// For sorting a new index, per connection: fewer passes over what does not fit into memory.
+const INDEX_MEMORY: &str = "256MB";
+
+/// The most events that are applied between two looks at the head of the log.
+const CATCH_UP_EVENTS: i64 = 16_384;
+
+/// So close to the head the swap is tried: what is left is applied while the live projector waits.
+const CLOSE_EVENTS: i64 = 1_024;
+
+/// For how long the swap is tried while readers or vacuum are in its way.
+const SWAP_PATIENCE: Duration = Duration::from_mins(2);
+
+/// Between two tries everyone who had to wait gets through.
+const SWAP_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long removing what was built may take: PostgreSQL first ends the statements at work on it.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// When it took longer.
+const LEFT_BEHIND: &str = "what was built could not be removed; the next rebuild will do it";
+
+/// Why there is no new generation. The live one goes on as if nothing had been.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error("the log cannot be read: {0}")]
+    Log(#[source] sqlx::Error),
+    #[error("the next generation cannot be written: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error(
+        "PostgreSQL's disk is full ({0}); the live generation is unharmed and what was built is \
+         removed: free as much space as the read model takes, and run it again"
+    )]
+    DiskFull(String),
+    #[error("the new generation differs from the log, so it did not go live")]
+    Differs(Box<Report>),
+    #[error("it did not go live: {0}; the live generation is as it was")]
+    Swap(#[source] SwapError<ProjectionError>),
+    #[error("stopped; the live generation is as it was")]
+    Stopped,
+}
+
+/// A rebuild or rollback that is live.
+#[derive(Debug)]
+pub struct Rebuilt {
+    pub swapped: Swapped,
+    pub report: Report,
+}
+
+/// What a rebuild works on.
+#[derive(Debug)]
+pub struct Rebuild {
+    log: PgPool,
+    kept: i64,
+    progress: Progress,
+    shutdown: CancellationToken,
+}
+
+impl Rebuild {
+    /// A rebuild from `log`, after which feeds keep their newest `kept` tweets.
+    #[must_use]
+    pub fn new(log: PgPool, kept: i64, progress: Progress, shutdown: CancellationToken) -> Self {
+        Self { log, kept, progress, shutdown }
+    }
+
+    /// Builds a generation and makes it the live one.
+    ///
+    /// # Errors
+    /// [`RebuildError`]; the live generation is as it was, and nothing is left of the new one.
+    pub async fn run(&self, mut claim: Claim) -> Result<Rebuilt, RebuildError> {
+        let built = self.build_and_put_live(&mut claim).await;
+        if built.is_err() {
+            match tokio::time::timeout(REMOVE_TIMEOUT, claim.drop_next()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "{LEFT_BEHIND}"),
+                Err(_) => tracing::warn!("{LEFT_BEHIND}"),
+            }
+        }
+        built.map_err(RebuildError::name_a_full_disk)
+    }
+
+    /// Brings the generation before up to date and makes it the live one again.
+    ///
+    /// # Errors
+    /// [`RebuildError`]; the live generation is as it was.
+    pub async fn roll_back(&self, mut claim: Claim) -> Result<Rebuilt, RebuildError> {
+        let database = claim.open_previous().await?;
+        let previous = database.with_settings(verify::settings()).connect(CONNECTIONS).await?;
+        let checkpoint = checkpoint::take_over(&previous).await?;
+        let reporter = Reporter::start(self.progress.clone(), None);
+        let facts = Facts::default();
+        let rolled_back = self.put_live(&mut claim, PREVIOUS, &previous, checkpoint, facts).await;
+        reporter.stop().await;
+        rolled_back.map_err(RebuildError::name_a_full_disk)
+    }
+
+    async fn build_and_put_live(&self, claim: &mut Claim) -> Result<Rebuilt, RebuildError> {
+        let database = claim.make_next().await?;
+        let next = database
+            .with_settings(verify::settings())
+            .with_settings([("synchronous_commit", "off"), ("maintenance_work_mem", INDEX_MEMORY)])
+            .connect(CONNECTIONS)
+            .await?;
+        let reporter = Reporter::start(self.progress.clone(), Some(next.clone()));
+        let rebuilt = match self.unless_stopped(self.build(&next)).await {
+            Ok((checkpoint, facts)) => self.put_live(claim, NEXT, &next, checkpoint, facts).await,
+            Err(error) => Err(error),
+        };
+        reporter.stop().await;
+        rebuilt
+    }
+
+    async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, RebuildError>>,
+    ) -> Result<T, RebuildError> {
+        tokio::select! {
+            end = work => end,
+            () = self.shutdown.cancelled() => Err(RebuildError::Stopped),
+        }
+    }
+
+    /// Makes the read model as it is at the head of the log.
+    async fn build(&self, next: &PgPool) -> Result<(Checkpoint, Facts), RebuildError> {
+        let progress = &self.progress;
+        let head = self.sight_head().await?;
+        progress.begin(Phase::Replay, head.0.unsigned_abs());
+        let aside = indexes::set_aside(next).await?;
+        let empty = checkpoint::load(next).await?;
+        let (checkpoint, facts) = replay::replay(&self.log, next, empty, head, progress).await?;
+
+        let (feeds, others): (Vec<_>, Vec<_>) =
+            aside.into_iter().partition(|index| index.table == "feed_items");
+        progress.begin(Phase::Index, others.len() as u64);
+        indexes::make(next, &others, progress).await?;
+        progress.begin(Phase::Feeds, 0);
+        feeds::write(next, self.kept, FEED_CONNECTIONS, progress).await?;
+        progress.begin(Phase::IndexFeeds, feeds.len() as u64);
+        indexes::make(next, &feeds, progress).await?;
+        Ok((checkpoint, facts))
+    }
+
+    /// Catches up with the head, compares, and swaps. `incoming` is the generation in `schema`,
+    /// which stands at `checkpoint`; `facts` is what is already known of the log.
+    ///
+    /// # Errors
+    /// [`RebuildError`]; the live generation is as it was.
+    pub async fn put_live(
+        &self,
+        claim: &mut Claim,
+        schema: &str,
+        incoming: &PgPool,
+        mut checkpoint: Checkpoint,
+        mut facts: Facts,
+    ) -> Result<Rebuilt, RebuildError> {
+        let (log, progress) = (&self.log, &self.progress);
+        let projection =
+            Projection::new(log.clone(), incoming.clone(), self.kept, self.shutdown.clone());
+        let report = self
+            .unless_stopped(async {
+                self.catch_up(&projection, &mut checkpoint).await?;
+                let listed = DIFFERENCES_LISTED;
+                Ok(verify::compare(log, incoming, &mut facts, listed, progress).await?)
+            })
+            .await?;
+        if !report.is_clean() {
+            return Err(RebuildError::Differs(Box::new(report)));
+        }
+        let deadline = tokio::time::Instant::now() + SWAP_PATIENCE;
+        loop {
+            self.unless_stopped(self.catch_up(&projection, &mut checkpoint)).await?;
+            progress.begin(Phase::Swap, 1);
+            // To its end, whatever happens: halfway nobody could say which generation is live.
+            let swap = claim
+                .swap(schema, async |live| projection.apply_from_log(&mut checkpoint, live).await);
+            match swap.await {
+                Ok(swapped) => {
+                    progress.advance(1);
+                    progress.end();
+                    return Ok(Rebuilt { swapped, report });
+                }
+                Err(error @ (SwapError::Busy | SwapError::Behind))
+                    if tokio::time::Instant::now() < deadline =>
+                {
+                    tracing::debug!(%error, "not swapped yet; trying again");
+                    self.unless_stopped(async {
+                        tokio::time::sleep(SWAP_PAUSE).await;
+                        checkpoint = checkpoint::load(incoming).await?;
+                        Ok(())
+                    })
+                    .await?;
+                }
+                Err(error) => return Err(RebuildError::Swap(error)),
+            }
+        }
+    }
+
+    async fn catch_up(
+        &self,
+        projection: &Projection,
+        checkpoint: &mut Checkpoint,
+    ) -> Result<(), RebuildError> {
+        let mut head = self.sight_head().await?;
+        if head.0 - checkpoint.position.0 <= CLOSE_EVENTS {
+            return Ok(());
+        }
+        let began_at = checkpoint.position.0;
+        self.progress.begin(Phase::CatchUp, (head.0 - began_at).unsigned_abs());
+        while head.0 - checkpoint.position.0 > CLOSE_EVENTS {
+            let before = checkpoint.position;
+            let to = Position(head.0.min(before.0 + CATCH_UP_EVENTS));
+            projection.apply_from_log(checkpoint, to).await?;
+            let applied = usize::try_from(to.0 - before.0).unwrap_or_default();
+            self.progress.reach(to, applied);
+            head = self.sight_head().await?;
+            self.progress.expect((head.0 - began_at).unsigned_abs());
+        }
+        Ok(())
+    }
+
+    async fn sight_head(&self) -> Result<Position, RebuildError> {
+        let head = read::head(&self.log).await.map_err(RebuildError::Log)?;
+        self.progress.sight(head);
+        Ok(head)
+    }
+}
+
+impl RebuildError {
+    /// A full disk comes as an error of whatever statement met it.
+    fn name_a_full_disk(self) -> Self {
+        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&self);
+        while let Some(error) = source {
+            if let Some(sqlx::Error::Database(inner)) = error.downcast_ref()
+                && inner.code().as_deref() == Some("53100")
+            {
+                return Self::DiskFull(inner.message().to_owned());
+            }
+            source = error.source();
+        }
+        self
+    }
+}

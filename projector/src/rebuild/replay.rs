@@ -1,0 +1,70 @@
+//! Replaying the log into a new generation: everything but the feeds, by the statements of the live
+//! projection. One task reads and decodes while another writes.
+
+use events::store::read;
+use events::{Position, RecordedEvent};
+use sqlx::PgPool;
+use tokio::sync::mpsc;
+
+use crate::apply::{ApplyError, apply_without_feeds};
+use crate::changes::Changes;
+use crate::checkpoint::Checkpoint;
+use crate::progress::Progress;
+use crate::projection::ProjectionError;
+use crate::verify::Facts;
+
+/// The most events in one transaction. Nobody waits for the first of them, so it is more than the
+/// live projection takes; three such batches are in memory, a few megabytes each.
+const REPLAY_MAX_EVENTS: usize = 8_192;
+
+/// A batch of events and their net effect.
+struct Batch {
+    events: Vec<RecordedEvent>,
+    changes: Changes,
+}
+
+/// Replays the log from `checkpoint` to `to`, which is its head or was. What the log says there comes
+/// with it, to compare the tables with.
+pub(super) async fn replay(
+    log: &PgPool,
+    next: &PgPool,
+    mut checkpoint: Checkpoint,
+    to: Position,
+    progress: &Progress,
+) -> Result<(Checkpoint, Facts), ProjectionError> {
+    let (batches, mut ready) = mpsc::channel(1);
+    let reading = tokio::spawn(read_batches(log.clone(), checkpoint.position, to, batches));
+    while let Some(Batch { events, changes }) = ready.recv().await {
+        checkpoint = apply_without_feeds(next, checkpoint, &events, &changes).await?;
+        progress.reach(checkpoint.position, events.len());
+    }
+    let facts = reading.await.expect("reading does not panic")?;
+    Ok((checkpoint, facts))
+}
+
+async fn read_batches(
+    log: PgPool,
+    mut after: Position,
+    to: Position,
+    batches: mpsc::Sender<Batch>,
+) -> Result<Facts, ProjectionError> {
+    let mut facts = Facts::default();
+    while after < to {
+        let wanted = usize::try_from(to.0 - after.0).unwrap_or(usize::MAX);
+        let limit = wanted.min(REPLAY_MAX_EVENTS);
+        let events = read::after(&log, after, limit).await.map_err(ProjectionError::Log)?;
+        let Some(last) = events.last() else { return Err(ProjectionError::Beyond(to)) };
+        after = last.position;
+        let mut changes = Changes::default();
+        for recorded in &events {
+            let event = recorded.event().map_err(ApplyError::from)?;
+            facts.add(recorded, &event);
+            changes.add(recorded, event);
+        }
+        if batches.send(Batch { events, changes }).await.is_err() {
+            // The writer has stopped, and says why.
+            break;
+        }
+    }
+    Ok(facts)
+}

@@ -1,0 +1,140 @@
+//! Holding the decision state against the log: `accounts` has who is registered and not deleted.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use events::event::{UserDeleted, UserRegistered};
+use events::fold::fold;
+use events::store::read;
+use events::{Event, Position, RecordedEvent, UserId};
+use futures_util::TryStreamExt;
+use sqlx::PgPool;
+
+use super::fact::{Digest, Fact, Fingerprint};
+use super::{Differences, Part, log};
+
+/// Who has to have an account.
+#[derive(Debug, Default)]
+pub(super) struct Expected {
+    pub accounts: Digest,
+}
+
+impl Expected {
+    /// Adds who came in a page of the log and takes away who left in it. What a user was called is
+    /// read from the log again: one statement a page, and only if somebody left.
+    pub(super) async fn add_page(
+        &mut self,
+        log: &PgPool,
+        page: &[(&RecordedEvent, Event)],
+    ) -> Result<(), sqlx::Error> {
+        for (recorded, event) in page {
+            if let Event::UserRegistered(registered) = event {
+                self.accounts.add(&account(registered, recorded.recorded_at));
+            }
+        }
+        let left: Vec<String> = page
+            .iter()
+            .filter(|(_, event)| matches!(event, Event::UserDeleted(_)))
+            .map(|(recorded, _)| recorded.stream.clone())
+            .collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        for recorded in read::first_of_streams(log, &left).await? {
+            if let Ok(Event::UserRegistered(registered)) = recorded.event() {
+                self.accounts.take_away(&account(&registered, recorded.recorded_at));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn account(registered: &UserRegistered, created_at: DateTime<Utc>) -> Fact {
+    let UserRegistered { user_id, username, email } = registered;
+    let details = Fingerprint::of(&[username, email, &fold(username), &fold(email)]);
+    Fact::Registered { user_id: *user_id, details, created_at }
+}
+
+/// Reads every account, and the head of the log at which they are so.
+pub(super) async fn scan(log: &PgPool) -> Result<(Digest, Position), sqlx::Error> {
+    let mut digest = Digest::default();
+    let head = for_each_account(log, |fact| digest.add(&fact)).await?;
+    Ok((digest, head))
+}
+
+/// One statement, so that all of it comes from one snapshot.
+async fn for_each_account(
+    log: &PgPool,
+    mut look: impl FnMut(Fact),
+) -> Result<Position, sqlx::Error> {
+    let mut rows = sqlx::query!(
+        r#"
+        select
+            log_head.position as "head!: Position", accounts.user_id as "user_id?: UserId",
+            accounts.username as "username?", accounts.email as "email?",
+            accounts.username_key as "username_key?", accounts.email_key as "email_key?",
+            accounts.created_at as "created_at?"
+        from log_head left join accounts on true
+        "#
+    )
+    .fetch(log);
+    let mut head = Position::START;
+    while let Some(row) = rows.try_next().await? {
+        head = row.head;
+        if let (Some(user_id), Some(created_at)) = (row.user_id, row.created_at) {
+            let texts = [row.username, row.email, row.username_key, row.email_key]
+                .map(Option::unwrap_or_default);
+            let details = Fingerprint::of(&texts.each_ref().map(String::as_str));
+            look(Fact::Registered { user_id, details, created_at });
+        }
+    }
+    Ok(head)
+}
+
+/// Finds who it is that differs, by a second look at the buckets that do.
+pub(super) async fn list(
+    log: &PgPool,
+    expected: &Digest,
+    found: &Digest,
+    differences: &mut Differences,
+) -> Result<(), sqlx::Error> {
+    let places = expected.differing(found);
+    let mut there = BTreeSet::new();
+    let head = for_each_account(log, |fact| {
+        if places.contains(&fact.place()) {
+            there.insert(fact);
+        }
+    })
+    .await?;
+    let mut due = BTreeSet::new();
+    let mut after = Position::START;
+    loop {
+        let page = log::page(log, after, head).await?;
+        let Some(last) = page.last() else { break };
+        after = last.position;
+        for recorded in &page {
+            match recorded.event() {
+                Ok(Event::UserRegistered(registered)) => {
+                    let fact = account(&registered, recorded.recorded_at);
+                    if places.contains(&fact.place()) {
+                        due.insert(fact);
+                    }
+                }
+                Ok(Event::UserDeleted(UserDeleted { user_id })) => {
+                    due.retain(|fact| !matches!(fact, Fact::Registered { user_id: id, .. } if *id == user_id));
+                }
+                // What cannot be read is listed by `log::check`.
+                _ => {}
+            }
+        }
+    }
+    for fact in due.difference(&there) {
+        let what = format!("by the log, {}; accounts do not say so", fact.clause());
+        differences.add(Part::Decisions, what, vec![fact.stream()]);
+    }
+    for fact in there.difference(&due) {
+        let what = format!("by accounts, {}; the log does not say so", fact.clause());
+        differences.add(Part::Decisions, what, vec![fact.stream()]);
+    }
+    Ok(())
+}

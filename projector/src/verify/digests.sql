@@ -1,0 +1,42 @@
+-- Readers of a range whose feed does not have just the rows that the definition says, from the floor up.
+--
+-- $1 first reader, $2 the reader after the last
+--
+-- A digest of each feed, twice: half as expensive as holding row against row. Readers with tweets in
+-- their feed that were deleted are named as well; suspects.sql tells who is wrong.
+with expected as (
+    select reader.user_id, count(*) as items, bit_xor(hashint8extended(tweets.tweet_id, 0)) as digest
+    from users reader
+    left join floors on floors.user_id = reader.user_id
+    join follows on follows.follower_id = reader.user_id and follows.until_position is null
+    join users author on author.user_id = follows.followed_id and author.deleted_position is null
+    join tweets on tweets.author_id = follows.followed_id
+        and tweets.tweet_id >= coalesce(floors.floor, 0)
+        and tweets.deleted_position is null
+    where reader.user_id >= $1 and reader.user_id < $2 and reader.deleted_position is null
+    group by reader.user_id
+),
+kept as (
+    select user_id, count(*) as items, bit_xor(hashint8extended(tweet_id, 0)) as digest
+    from feed_items
+    where user_id >= $1 and user_id < $2
+    group by user_id
+),
+stray as (
+    select floors.user_id
+    from floors
+    left join users on users.user_id = floors.user_id
+    where floors.user_id >= $1 and floors.user_id < $2
+        and (users.user_id is null or users.deleted_position is not null)
+),
+compared as materialized (
+    select coalesce(expected.user_id, kept.user_id) as user_id, kept.items,
+        (expected.items, expected.digest) is distinct from (kept.items, kept.digest) as differs
+    from expected
+    full join kept on kept.user_id = expected.user_id
+)
+select
+    (select coalesce(sum(items), 0)::bigint from compared) as "rows!",
+    (select coalesce(array_agg(user_id), '{}') from (
+        select user_id from compared where differs union select user_id from stray
+    ) as suspect) as "suspects!"

@@ -1,0 +1,272 @@
+//! What the log says there has to be, as facts that can be counted together in any order.
+//!
+//! Two sets of facts are the same if the sums of their hashes are, bucket by bucket, except for one
+//! case in 2^64. So the log is read once in its order and each table once in the order of its key,
+//! nothing is sorted, and what is kept of both are the sums. Only of buckets that differ the facts
+//! themselves are looked at.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use chrono::{DateTime, Utc};
+use events::event::{
+    Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
+    relationship_stream,
+};
+use events::{Event, Position, RecordedEvent, TweetId, UserId};
+
+use super::Part;
+
+/// How many sums there are for each part. More make the second look at a bucket shorter.
+const BUCKETS: usize = 1 << 14;
+
+/// One thing that the log says, or a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Fact {
+    Registered {
+        user_id: UserId,
+        details: Fingerprint,
+        created_at: DateTime<Utc>,
+    },
+    UserDeleted {
+        user_id: UserId,
+        at: Position,
+    },
+    Created {
+        tweet_id: TweetId,
+        author_id: UserId,
+        content: Fingerprint,
+        created_at: DateTime<Utc>,
+    },
+    TweetDeleted {
+        tweet_id: TweetId,
+        at: Position,
+    },
+    Began {
+        follower_id: UserId,
+        followed_id: UserId,
+        at: Position,
+    },
+    Ended {
+        follower_id: UserId,
+        followed_id: UserId,
+        at: Position,
+    },
+}
+
+/// Stands for a text, so that facts are small and no report shows what people wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Fingerprint(u64);
+
+impl Fingerprint {
+    pub(super) fn of(texts: &[&str]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        texts.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+impl Fact {
+    /// What `recorded` says by itself. The end of a user also ends what they follow: that follows
+    /// from it, and is no fact of its own.
+    pub(super) fn of(recorded: &RecordedEvent, event: &Event) -> impl Iterator<Item = Self> {
+        let (at, created_at) = (recorded.position, recorded.recorded_at);
+        let (fact, own_feed) = match event {
+            Event::UserRegistered(UserRegistered { user_id, username, email }) => {
+                let details = Fingerprint::of(&[username, email]);
+                let own = Self::Began { follower_id: *user_id, followed_id: *user_id, at };
+                (Self::Registered { user_id: *user_id, details, created_at }, Some(own))
+            }
+            Event::UserDeleted(UserDeleted { user_id }) => {
+                (Self::UserDeleted { user_id: *user_id, at }, None)
+            }
+            Event::TweetCreated(TweetCreated { author_id, content }) => {
+                let (tweet_id, content) = (TweetId::from(at), Fingerprint::of(&[content]));
+                (Self::Created { tweet_id, author_id: *author_id, content, created_at }, None)
+            }
+            Event::TweetDeleted(TweetDeleted { tweet_id, .. }) => {
+                (Self::TweetDeleted { tweet_id: *tweet_id, at }, None)
+            }
+            Event::Followed(Followed { follower_id, followed_id }) => {
+                (Self::Began { follower_id: *follower_id, followed_id: *followed_id, at }, None)
+            }
+            Event::Unfollowed(Unfollowed { follower_id, followed_id }) => {
+                (Self::Ended { follower_id: *follower_id, followed_id: *followed_id, at }, None)
+            }
+        };
+        [Some(fact), own_feed].into_iter().flatten()
+    }
+
+    pub(super) fn place(&self) -> Place {
+        let (part, key) = match self {
+            Self::Registered { user_id, .. } | Self::UserDeleted { user_id, .. } => {
+                (Part::Users, user_id.0)
+            }
+            Self::Created { tweet_id, .. } | Self::TweetDeleted { tweet_id, .. } => {
+                (Part::Tweets, tweet_id.0)
+            }
+            Self::Began { follower_id, .. } | Self::Ended { follower_id, .. } => {
+                (Part::Follows, follower_id.0)
+            }
+        };
+        let bucket = usize::try_from(key.unsigned_abs() % BUCKETS as u64).unwrap_or_default();
+        Place { part, bucket }
+    }
+
+    /// The stream in which the log says it, if it does.
+    pub(super) fn stream(&self) -> String {
+        match self {
+            Self::Registered { user_id, .. } | Self::UserDeleted { user_id, .. } => {
+                format!("user-{user_id}")
+            }
+            Self::Created { tweet_id, .. } | Self::TweetDeleted { tweet_id, .. } => {
+                format!("tweet-{tweet_id}")
+            }
+            Self::Began { follower_id, followed_id, .. }
+            | Self::Ended { follower_id, followed_id, .. }
+                if follower_id == followed_id =>
+            {
+                format!("user-{follower_id}")
+            }
+            Self::Began { follower_id, followed_id, .. }
+            | Self::Ended { follower_id, followed_id, .. } => {
+                relationship_stream(*follower_id, *followed_id)
+            }
+        }
+    }
+
+    /// The fact as a clause: "user 7 is registered".
+    pub(super) fn clause(&self) -> String {
+        match self {
+            Self::Registered { user_id, .. } => {
+                format!("user {user_id} is registered with these details")
+            }
+            Self::UserDeleted { user_id, at } => format!("user {user_id} was deleted at {at}"),
+            Self::Created { tweet_id, author_id, .. } => {
+                format!("user {author_id} wrote tweet {tweet_id} with this content")
+            }
+            Self::TweetDeleted { tweet_id, at } => format!("tweet {tweet_id} was deleted at {at}"),
+            Self::Began { follower_id, followed_id, at } => {
+                format!("user {follower_id} began to read user {followed_id} at {at}")
+            }
+            Self::Ended { follower_id, followed_id, at } => {
+                format!("user {follower_id} ceased to read user {followed_id} at {at}")
+            }
+        }
+    }
+
+    fn hash_of(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// Where a fact is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub part: Part,
+    bucket: usize,
+}
+
+/// The sums of the hashes of facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Digest {
+    users: Vec<u64>,
+    tweets: Vec<u64>,
+    follows: Vec<u64>,
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        let sums = vec![0; BUCKETS];
+        Self { users: sums.clone(), tweets: sums.clone(), follows: sums }
+    }
+}
+
+impl Digest {
+    pub(super) fn add(&mut self, fact: &Fact) {
+        let sum = self.sum_mut(fact.place());
+        *sum = sum.wrapping_add(fact.hash_of());
+    }
+
+    pub(super) fn take_away(&mut self, fact: &Fact) {
+        let sum = self.sum_mut(fact.place());
+        *sum = sum.wrapping_sub(fact.hash_of());
+    }
+
+    fn sum_mut(&mut self, place: Place) -> &mut u64 {
+        let sums = match place.part {
+            Part::Users => &mut self.users,
+            Part::Tweets => &mut self.tweets,
+            _ => &mut self.follows,
+        };
+        &mut sums[place.bucket]
+    }
+
+    /// Where the two differ.
+    pub(super) fn differing(&self, other: &Self) -> Vec<Place> {
+        let parts = [
+            (Part::Users, &self.users, &other.users),
+            (Part::Tweets, &self.tweets, &other.tweets),
+            (Part::Follows, &self.follows, &other.follows),
+        ];
+        let mut places = Vec::new();
+        for (part, ours, theirs) in parts {
+            let buckets = (0..BUCKETS).filter(|bucket| ours[*bucket] != theirs[*bucket]);
+            places.extend(buckets.map(|bucket| Place { part, bucket }));
+        }
+        places
+    }
+}
+
+/// What the log says up to a position.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    position: Position,
+    last_user: UserId,
+    events: u64,
+    count: u64,
+    digest: Digest,
+}
+
+impl Facts {
+    /// Adds what the next event says.
+    pub fn add(&mut self, recorded: &RecordedEvent, event: &Event) {
+        self.position = recorded.position;
+        self.events += 1;
+        if let Event::UserRegistered(registered) = event {
+            self.last_user = registered.user_id;
+        }
+        for fact in Fact::of(recorded, event) {
+            self.count += 1;
+            self.digest.add(&fact);
+        }
+    }
+
+    /// The last event that was added.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// How many events were added.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// How many facts there are.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The user who registered last.
+    pub(super) const fn last_user(&self) -> UserId {
+        self.last_user
+    }
+
+    pub(super) const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+}

@@ -1,0 +1,149 @@
+//! Holding the log against itself: no holes, every event readable, each in its stream, versions
+//! without holes.
+
+use events::store::read;
+use events::{Event, Position, RecordedEvent};
+use sqlx::PgPool;
+
+use super::{Differences, Part};
+
+/// Events in one read.
+const PAGE_EVENTS: usize = 8_192;
+
+/// Stream versions in one read. They come from an index alone.
+const PAGE_VERSIONS: i64 = 50_000;
+
+/// The next events after `after`, none beyond `to`.
+pub(super) async fn page(
+    log: &PgPool,
+    after: Position,
+    to: Position,
+) -> Result<Vec<RecordedEvent>, sqlx::Error> {
+    let wanted = usize::try_from(to.0 - after.0).unwrap_or_default();
+    if wanted == 0 {
+        return Ok(Vec::new());
+    }
+    let mut page = read::after(log, after, wanted.min(PAGE_EVENTS)).await?;
+    page.retain(|recorded| recorded.position <= to);
+    Ok(page)
+}
+
+/// Checks the events after `after` and returns those that can be read.
+pub(super) fn check<'a>(
+    page: &'a [RecordedEvent],
+    mut after: Position,
+    differences: &mut Differences,
+) -> Vec<(&'a RecordedEvent, Event)> {
+    let mut decoded = Vec::with_capacity(page.len());
+    for recorded in page {
+        let position = recorded.position;
+        if position != after.next() {
+            let what = format!("position {position} follows {after}: there is a hole");
+            differences.add(Part::Log, what, vec![recorded.stream.clone()]);
+        }
+        after = position;
+        match recorded.event() {
+            Ok(event) => {
+                check_place(recorded, &event, differences);
+                decoded.push((recorded, event));
+            }
+            Err(error) => {
+                let what = format!("position {position} cannot be read: {error}");
+                differences.add(Part::Log, what, vec![recorded.stream.clone()]);
+            }
+        }
+    }
+    decoded
+}
+
+fn check_place(recorded: &RecordedEvent, event: &Event, differences: &mut Differences) {
+    let RecordedEvent { position, stream, version, kind, .. } = recorded;
+    let expected = event.stream(*position);
+    if *stream != expected {
+        let what = format!("{kind} at {position} is in stream {stream} and belongs to {expected}");
+        differences.add(Part::Log, what, vec![stream.clone()]);
+    }
+    // Streams of users and tweets have a beginning and perhaps an end; those of relationships
+    // begin and end by turns.
+    let fits = match event {
+        Event::UserRegistered(_) | Event::TweetCreated(_) => *version == 1,
+        Event::UserDeleted(_) | Event::TweetDeleted(_) => *version == 2,
+        Event::Followed(_) => version % 2 == 1,
+        Event::Unfollowed(_) => version % 2 == 0,
+    };
+    if !fits {
+        let what = format!("{kind} at {position} cannot be version {version} of {stream}");
+        differences.add(Part::Log, what, vec![stream.clone()]);
+    }
+}
+
+/// Checks that the events end where the head says.
+pub(super) async fn check_ends(
+    log: &PgPool,
+    last: Position,
+    head: Position,
+    differences: &mut Differences,
+) -> Result<(), sqlx::Error> {
+    if last != head {
+        let what = format!("the head is {head}, but the last event is {last}");
+        differences.add(Part::Log, what, Vec::new());
+    }
+    let row = sqlx::query!(
+        r#"
+        select
+            log_head.last_user_id as "given!",
+            outbox.position as "relayed!: Position",
+            log_head.position as "head!: Position",
+            (select max(user_id) from accounts) as "registered: i64"
+        from log_head, outbox
+        "#
+    )
+    .fetch_one(log)
+    .await?;
+    if row.relayed > row.head {
+        let what = format!("the relay's cursor is {}, beyond the head {}", row.relayed, row.head);
+        differences.add(Part::Log, what, Vec::new());
+    }
+    if row.registered.is_some_and(|registered| registered > row.given) {
+        let what = format!("the last user id given is {}, but there are higher ones", row.given);
+        differences.add(Part::Decisions, what, Vec::new());
+    }
+    Ok(())
+}
+
+/// Checks that the versions of each stream are 1, 2, 3, …
+pub(super) async fn check_versions(
+    log: &PgPool,
+    differences: &mut Differences,
+) -> Result<(), sqlx::Error> {
+    let (mut stream, mut version) = (String::new(), 0);
+    loop {
+        let rows = sqlx::query!(
+            r#"
+            select stream, version from events
+            where (stream, version) > ($1, $2)
+            order by stream, version
+            limit $3
+            "#,
+            stream,
+            version,
+            PAGE_VERSIONS
+        )
+        .fetch_all(log)
+        .await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in rows {
+            let expected = if row.stream == stream { version + 1 } else { 1 };
+            if row.version != expected {
+                let what = format!(
+                    "version {} of {} comes where version {expected} should be",
+                    row.version, row.stream
+                );
+                differences.add(Part::Log, what, vec![row.stream.clone()]);
+            }
+            (stream, version) = (row.stream, row.version);
+        }
+    }
+}
