@@ -6,7 +6,9 @@
 
 pub mod client;
 pub mod database;
+pub mod exact;
 pub mod gate;
+pub mod history;
 pub mod model;
 pub mod process;
 pub mod system;

@@ -3,8 +3,10 @@
 mod appender;
 mod faults;
 mod feeds;
+mod generations;
 mod http;
 mod log;
 mod operators;
 mod projection;
 mod relay;
+mod verification;

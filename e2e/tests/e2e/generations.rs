@@ -1,0 +1,402 @@
+//! Rebuilding and rolling back: another generation goes live and nobody notices.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use e2e::client::Answer;
+use e2e::database::TestDatabase;
+use e2e::exact::feeds_are_exact;
+use e2e::history::{given, history};
+use e2e::model::Model;
+use e2e::process::{Process, run};
+use e2e::system::System;
+use e2e::until;
+use events::{Position, UserId};
+use projector::checkpoint;
+use projector::generation::{self, Aside, Claim, GenerationError, NEXT, TABLES};
+use projector::progress::{Phase, Progress};
+use projector::projection::Projection;
+use projector::rebuild::{Rebuild, RebuildError, Rebuilt};
+use projector::verify::Facts;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+/// So few that the floor is passed all the time.
+const KEPT: i64 = 20;
+
+async fn claim(database: &TestDatabase) -> Claim {
+    Claim::take(&database.database(), "rookery test").await.unwrap()
+}
+
+fn rebuild(log: &PgPool) -> Rebuild {
+    let progress = Progress::starting(Phase::Replay);
+    Rebuild::new(log.clone(), KEPT, progress, CancellationToken::new())
+}
+
+async fn rebuilt(database: &TestDatabase, log: &PgPool) -> Rebuilt {
+    rebuild(log).run(claim(database).await).await.unwrap()
+}
+
+/// Holds the generation before against the live one, table by table. Feeds are the same from the
+/// higher of their two floors up; what reads pass over may be there or not.
+async fn generations_are_equal(pool: &PgPool) {
+    let feed = "
+        select items.user_id, items.tweet_id from SCHEMA.feed_items items
+        join SCHEMA.tweets tweets using (tweet_id)
+        join SCHEMA.users author on author.user_id = tweets.author_id
+        left join public.floors one on one.user_id = items.user_id
+        left join feed_previous.floors other on other.user_id = items.user_id
+        where tweets.deleted_position is null and author.deleted_position is null
+            and items.tweet_id >= greatest(one.floor, other.floor, 0)";
+    let tables = [
+        "select * from SCHEMA.users",
+        "select * from SCHEMA.tweets",
+        "select * from SCHEMA.follows",
+    ];
+    for set in tables.into_iter().chain([feed]) {
+        for (one, other) in [("public", "feed_previous"), ("feed_previous", "public")] {
+            let (one, other) = (set.replace("SCHEMA", one), set.replace("SCHEMA", other));
+            let difference = format!("select count(*) from ({one} except {other}) as more");
+            let more: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(difference.clone()))
+                .fetch_one(pool)
+                .await
+                .unwrap();
+            assert_eq!(more, 0, "{difference}");
+        }
+    }
+}
+
+/// The two ways to make a read model are two implementations of one definition: here they meet.
+/// The log grows in between, so that live projection goes on where a rebuild ended, and a rollback
+/// catches up live with what it missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuilt_generation_equals_the_live_one() {
+    let fresh = rand::rng().random();
+    for seed in [1, 2, 3, fresh] {
+        println!("seed {seed}");
+        let mut random = StdRng::seed_from_u64(seed);
+        let database = TestDatabase::migrated().await;
+        let pool = database.pool().await;
+        let mut events = history(&mut random, 900);
+        let later = events.split_off(random.random_range(300..900));
+        let log = given(&pool, events).await;
+        let projection =
+            Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
+
+        let mut live = projection.take_over().await.unwrap();
+        let half = Position(random.random_range(0..=i64::try_from(log.len()).unwrap()));
+        projection.apply_from_log(&mut live, half).await.unwrap();
+        let before = Model::of(&log);
+        projection.apply_from_log(&mut live, Position(before.position)).await.unwrap();
+
+        let first = rebuilt(&database, &pool).await;
+        assert_eq!((first.swapped.generation, first.swapped.replaced), (2, 1));
+        assert_eq!(first.swapped.position.0, before.position);
+        generations_are_equal(&pool).await;
+        feeds_are_exact(&pool, &before, None, &before).await;
+
+        let log = given(&pool, later).await;
+        let now = Model::of(&log);
+        let mut live = projection.take_over().await.unwrap();
+        projection.apply_from_log(&mut live, Position(now.position)).await.unwrap();
+        feeds_are_exact(&pool, &now, None, &now).await;
+
+        let back = rebuild(&pool).roll_back(claim(&database).await).await.unwrap();
+        assert_eq!((back.swapped.generation, back.swapped.replaced), (1, 2));
+        assert_eq!(back.swapped.position.0, now.position);
+        generations_are_equal(&pool).await;
+        feeds_are_exact(&pool, &now, None, &now).await;
+        for _ in 0..5 {
+            let at = random.random_range(0..=log.len());
+            let then = Model::of(&log[..at]);
+            let position = Position(i64::try_from(at).unwrap());
+            feeds_are_exact(&pool, &then, Some(position), &now).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_generation_has_every_table_of_the_read_model() {
+    let database = TestDatabase::create().await;
+    let pool = database.pool().await;
+    events::store::schema::Schema::Feed.migrate(&pool).await.unwrap();
+    let tables = "select tablename::text from pg_tables where schemaname = 'public' order by 1";
+    let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&pool).await.unwrap();
+    let mut expected = TABLES.map(str::to_owned);
+    expected.sort();
+    assert_eq!(tables, expected);
+}
+
+/// A generation that went live has the very indexes and constraints that the migrations make.
+#[tokio::test]
+async fn a_rebuilt_generation_has_the_schema_of_the_migrations() {
+    let database = TestDatabase::migrated().await;
+    let pool = database.pool().await;
+    let schema = async || {
+        let objects = "
+            select pg_get_indexdef(indexrelid) || ' ' || coalesce(pg_get_constraintdef(con.oid), '')
+            from pg_index join pg_class on pg_class.oid = indrelid
+            left join pg_constraint con on con.conindid = indexrelid
+            where relnamespace = 'public'::regnamespace
+            union all
+            select relname || ' ' || coalesce(reloptions::text, '') from pg_class
+            where relnamespace = 'public'::regnamespace and relkind = 'r'
+            order by 1";
+        sqlx::query_scalar::<_, String>(objects).fetch_all(&pool).await.unwrap()
+    };
+    let before = schema().await;
+    rebuilt(&database, &pool).await;
+    assert_eq!(schema().await, before);
+}
+
+/// Writes and reads over HTTP all the while: no read fails, none is older than what its reader has
+/// seen, each has everything that its reader wrote.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_notices_a_rebuild_or_a_rollback() {
+    let system = System::start().await;
+    let mut users = Vec::new();
+    for name in ["ada", "bob", "cyd"] {
+        users.push(system.client.register(name).await);
+    }
+    for follower in &users {
+        for followed in users.iter().filter(|followed| *followed != follower) {
+            system.client.follow(*follower, *followed).await;
+        }
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut busy = Vec::new();
+    for user in users.clone() {
+        let (client, stop) = (system.client.clone(), Arc::clone(&stop));
+        busy.push(tokio::spawn(async move {
+            let (mut seen, mut reads) = (Position::START, 0);
+            while !stop.load(Ordering::Relaxed) {
+                let tweet = client.tweet(user, "hello").await;
+                let request = client.request(Method::GET, "/api/feed/?limit=1", Some(user));
+                let page = Answer::of(request.header("X-Min-Log-Position", tweet.0)).await;
+                assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+                let position = page.position.unwrap();
+                assert!(position >= seen, "{position} is older than {seen}");
+                assert!(page.ids()[0] >= tweet, "{:?} does not have {tweet}", page.ids());
+                (seen, reads) = (position, reads + 1);
+            }
+            reads
+        }));
+    }
+    let variables = [("DATABASE_URL", system.database.url.as_str())];
+    for command in ["rebuild", "rebuild", "rollback", "rebuild"] {
+        let output = run("projector", &[command], &variables).await;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}: {errors}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("is live at position"), "{text}");
+    }
+    stop.store(true, Ordering::Relaxed);
+    for user in busy {
+        assert!(user.await.unwrap() > 0);
+    }
+    system.every_feed_is_exact().await;
+    let checkpoint = checkpoint::load(&system.log).await.unwrap();
+    assert_eq!(checkpoint.generation, 4, "2, then 3, back to 2, and then a new number");
+    system.stop().await;
+}
+
+/// A transaction that has read `table` and is still open: whoever wants the table for itself waits.
+async fn reading<'a>(pool: &'a PgPool, table: &str) -> sqlx::Transaction<'a, sqlx::Postgres> {
+    let mut transaction = pool.begin().await.unwrap();
+    let settings = "set local idle_in_transaction_session_timeout = 0";
+    sqlx::query(settings).execute(&mut *transaction).await.unwrap();
+    let read = sqlx::AssertSqlSafe(format!("lock table {table} in access share mode"));
+    sqlx::query(read).execute(&mut *transaction).await.unwrap();
+    transaction
+}
+
+/// Waits until the next generation is built and only the swap is missing.
+async fn until_swapping(pool: &PgPool) {
+    until("the rebuild swaps", async || {
+        let rows = sqlx::query_scalar::<_, i64>("select count(*) from feed_next.feed_items");
+        let waits =
+            "select count(*) from pg_stat_activity where application_name like 'rookery rebuild%'
+            and datname = current_database() and query like 'lock table%'";
+        let waits: i64 = sqlx::query_scalar(waits).fetch_one(pool).await.ok()?;
+        (rows.fetch_one(pool).await.ok()? > 0 && waits > 0).then_some(())
+    })
+    .await;
+}
+
+async fn small_system() -> (System, UserId) {
+    let system = System::start().await;
+    let ada = system.client.register("ada").await;
+    for _ in 0..5 {
+        system.client.tweet(ada, "hello").await;
+    }
+    system.caught_up().await;
+    (system, ada)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_pass_while_a_swap_waits_for_its_turn() {
+    let (system, ada) = small_system().await;
+    let variables = [("DATABASE_URL", system.database.url.as_str())];
+    let reader = reading(&system.log, "users").await;
+    let mut rebuild = Process::start("projector", &["rebuild"], &variables);
+    until_swapping(&system.log).await;
+    for _ in 0..20 {
+        let tweet = system.client.tweet(ada, "hello").await;
+        let feed = system.client.feed(ada, Position(tweet.0)).await;
+        assert_eq!(feed[0], tweet);
+    }
+    assert_eq!(checkpoint::load(&system.log).await.unwrap().generation, 1);
+    reader.rollback().await.unwrap();
+    assert!(rebuild.ended().await.success(), "{}", rebuild.log().join("\n"));
+    assert_eq!(checkpoint::load(&system.log).await.unwrap().generation, 2);
+    system.every_feed_is_exact().await;
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_point_a_rebuild_changes_nothing_and_the_next_one_cleans_up() {
+    let (system, ada) = small_system().await;
+    let variables = [("DATABASE_URL", system.database.url.as_str())];
+    let status = async || {
+        let amqp_url = system.amqp_url();
+        let variables = [variables[0], ("AMQP_URL", amqp_url.as_str())];
+        let output = run("projector", &["status", "--json"], &variables).await;
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+
+    // In the replay: nobody can read the log's events while this transaction has them.
+    let mut holder = system.log.begin().await.unwrap();
+    sqlx::query("lock table events in access exclusive mode").execute(&mut *holder).await.unwrap();
+    let mut rebuild = Process::start("projector", &["rebuild"], &variables);
+    until("the next generation is begun", async || generation::aside(&system.log).await.ok()?.next)
+        .await;
+    rebuild.kill().await;
+    holder.rollback().await.unwrap();
+    system.client.tweet(ada, "after the first").await;
+    system.every_feed_is_exact().await;
+    assert_eq!(status().await["rebuild"]["by"], Value::Null, "it was left unfinished");
+
+    // In the swap.
+    let reader = reading(&system.log, "feed_items").await;
+    let mut rebuild = Process::start("projector", &["rebuild"], &variables);
+    until_swapping(&system.log).await;
+    assert!(status().await["rebuild"]["by"].as_str().unwrap().contains("rookery rebuild"));
+    rebuild.kill().await;
+    reader.rollback().await.unwrap();
+    system.client.tweet(ada, "after the second").await;
+    system.every_feed_is_exact().await;
+    assert_eq!(checkpoint::load(&system.log).await.unwrap().generation, 1);
+
+    let last = until("PostgreSQL notices the end of the one that was killed", async || {
+        let output = run("projector", &["rebuild"], &variables).await;
+        output.status.success().then_some(output)
+    })
+    .await;
+    assert!(String::from_utf8_lossy(&last.stdout).contains("generation 2 is live"));
+    let aside = generation::aside(&system.log).await.unwrap();
+    assert_eq!(aside, Aside { next: None, previous: Some(1) });
+    assert_eq!(status().await["rebuild"], Value::Null);
+    system.every_feed_is_exact().await;
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_rebuilds_the_second_says_who_is_at_it() {
+    let (system, _) = small_system().await;
+    let variables = [("DATABASE_URL", system.database.url.as_str())];
+    let reader = reading(&system.log, "tweets").await;
+    let mut first = Process::start("projector", &["rebuild"], &variables);
+    until_swapping(&system.log).await;
+    for command in ["rebuild", "rollback"] {
+        let second = run("projector", &[command], &variables).await;
+        assert_eq!(second.status.code(), Some(1));
+        let text = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert!(text.contains("rookery rebuild") && text.contains("is at it since"), "{text}");
+    }
+    reader.rollback().await.unwrap();
+    assert!(first.ended().await.success());
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_stop_a_rebuild_leaves_nothing_behind() {
+    let (system, _) = small_system().await;
+    let variables = [("DATABASE_URL", system.database.url.as_str())];
+    let reader = reading(&system.log, "tweets").await;
+    let mut rebuild = Process::start("projector", &["rebuild"], &variables);
+    until_swapping(&system.log).await;
+    rebuild.signal("-TERM").await;
+    assert_eq!(rebuild.ended().await.code(), Some(1));
+    until("its last words", async || {
+        let words = "stopped; the live generation is as it was";
+        rebuild.log().last()?.contains(words).then_some(())
+    })
+    .await;
+    assert_eq!(generation::aside(&system.log).await.unwrap(), Aside::default());
+    reader.rollback().await.unwrap();
+    system.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_generation_before_there_is_no_rollback() {
+    let database = TestDatabase::migrated().await;
+    let pool = database.pool().await;
+    let error = rebuild(&pool).roll_back(claim(&database).await).await.unwrap_err();
+    assert!(matches!(error, RebuildError::Generation(GenerationError::NoPrevious)), "{error}");
+}
+
+/// A generation that went wrong never goes live: here its feeds lose a row as they are made.
+#[tokio::test]
+async fn a_generation_that_differs_from_the_log_does_not_go_live() {
+    let database = TestDatabase::migrated().await;
+    let pool = database.pool().await;
+    let log = given(&pool, history(&mut StdRng::seed_from_u64(5), 300)).await;
+    let projection = Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
+    let mut live = projection.take_over().await.unwrap();
+    let now = Model::of(&log);
+    projection.apply_from_log(&mut live, Position(now.position)).await.unwrap();
+
+    let mut claim = claim(&database).await;
+    let next = claim.make_next().await.unwrap().connect(2).await.unwrap();
+    let wrong = Projection::new(pool.clone(), next.clone(), KEPT, CancellationToken::new());
+    let mut checkpoint = wrong.take_over().await.unwrap();
+    wrong.apply_from_log(&mut checkpoint, Position(now.position)).await.unwrap();
+    let lose = "delete from feed_items where (user_id, tweet_id) in (
+        select feed_items.user_id, tweet_id from feed_items join tweets using (tweet_id)
+        join users on users.user_id = author_id
+        where tweets.deleted_position is null and users.deleted_position is null limit 1)";
+    assert_eq!(sqlx::query(lose).execute(&next).await.unwrap().rows_affected(), 1);
+
+    let error = rebuild(&pool)
+        .put_live(&mut claim, NEXT, &next, checkpoint, Facts::default())
+        .await
+        .unwrap_err();
+    let RebuildError::Differs(report) = error else { panic!("{error}") };
+    assert_eq!(report.differences, 1, "{:?}", report.listed);
+    assert_eq!(projector::checkpoint::load(&pool).await.unwrap().generation, 1);
+    feeds_are_exact(&pool, &now, None, &now).await;
+}
+
+/// PostgreSQL says that its disk is full in the middle of the work: here it is made to say so.
+#[tokio::test]
+async fn a_full_disk_is_named_and_nothing_is_left_of_the_attempt() {
+    let database = TestDatabase::migrated().await;
+    let pool = database.pool().await;
+    given(&pool, history(&mut StdRng::seed_from_u64(6), 50)).await;
+    for statement in [
+        "create function full_disk() returns boolean language plpgsql as $$
+            begin raise disk_full using message = 'No space left on device'; end $$",
+        "alter table events rename to kept_events",
+        "create view events as select * from kept_events where position < 40 or full_disk()",
+    ] {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    let error = rebuild(&pool).run(claim(&database).await).await.unwrap_err();
+    assert!(matches!(error, RebuildError::DiskFull(_)), "{error}");
+    assert!(error.to_string().contains("No space left on device"), "{error}");
+    assert_eq!(generation::aside(&pool).await.unwrap(), Aside::default());
+}

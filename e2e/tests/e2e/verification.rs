@@ -1,0 +1,246 @@
+//! `projector verify`: clean when all is well, and finds what is not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use e2e::process::run;
+use e2e::system::System;
+use events::{Position, UserId};
+use projector::progress::{Phase, Progress};
+use projector::verify::{Part, Report, verify};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
+
+async fn verified(pool: &PgPool, listed: usize) -> Report {
+    verify(pool, pool, listed, &Progress::starting(Phase::CheckLog)).await.unwrap()
+}
+
+/// Ada and Bob read each other; Cyd came and went; each has written, Ada has taken one tweet back.
+async fn a_little_world() -> System {
+    let system = System::start().await;
+    let ada = system.client.register("ada").await;
+    let bob = system.client.register("bob").await;
+    let cyd = system.client.register("cyd").await;
+    system.client.follow(ada, bob).await;
+    system.client.follow(bob, ada).await;
+    system.client.follow(cyd, ada).await;
+    for user in [ada, bob, cyd] {
+        for _ in 0..3 {
+            system.client.tweet(user, "hello").await;
+        }
+    }
+    let taken_back = system.client.tweet(ada, "oops").await;
+    system.client.delete(&format!("/api/tweets/{taken_back}"), Some(ada)).await;
+    system.client.delete(&format!("/api/subscriptions/unfollow/{ada}"), Some(bob)).await;
+    system.client.follow(bob, ada).await;
+    system.client.delete(&format!("/api/users/{cyd}"), Some(cyd)).await;
+    system.caught_up().await;
+    system
+}
+
+/// Each change is made by hand behind everyone's back, found, and undone.
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_finds_whatever_was_changed_by_hand() {
+    let system = a_little_world().await;
+    let pool = &system.log;
+    let clean = verified(pool, 20).await;
+    assert_eq!(clean.listed, [], "nothing was changed yet");
+    assert_eq!((clean.users, clean.tweets), (3, 10));
+    sqlx::query("alter table events disable trigger all").execute(pool).await.unwrap();
+
+    let own = "select user_id, tweet_id from feed_items join tweets using (tweet_id)
+        where author_id = 1 and user_id = 1 and deleted_position is null order by 2 limit 1";
+    let changes = [
+        (
+            "delete from feed_items where (user_id, tweet_id) in (OWN)",
+            Part::Feeds,
+            "is missing in the feed of user 1",
+        ),
+        (
+            "insert into feed_items select 3, tweet_id from (OWN) own",
+            Part::Feeds,
+            "does not belong into the feed of user 3",
+        ),
+        (
+            "insert into feed_items values (2, 4711)",
+            Part::Feeds,
+            "tweet 4711 does not belong into the feed of user 2",
+        ),
+        (
+            "insert into floors select 1, tweet_id + 1 from (OWN) own",
+            Part::Feeds,
+            "does not belong into the feed of user 1",
+        ),
+        ("insert into floors values (3, 1)", Part::Floors, "a floor for user 3"),
+        (
+            "update tweets set content = 'forged' where tweet_id in (select tweet_id from (OWN) own)",
+            Part::Tweets,
+            "with this content",
+        ),
+        (
+            "update tweets set deleted_position = null where deleted_position is not null",
+            Part::Tweets,
+            "was deleted at",
+        ),
+        (
+            "update users set username = 'eve' where user_id = 2",
+            Part::Users,
+            "user 2 is registered with these details",
+        ),
+        (
+            "update users set deleted_position = null where user_id = 3",
+            Part::Users,
+            "user 3 was deleted at",
+        ),
+        (
+            "delete from follows where follower_id = 1 and followed_id = 2",
+            Part::Follows,
+            "user 1 began to read user 2",
+        ),
+        ("insert into follows values (2, 3, 5)", Part::Follows, "user 2 began to read user 3 at 5"),
+        (
+            "update follows set until_position = null where follower_id = 3 and followed_id = 1",
+            Part::Follows,
+            "goes on after the reader was deleted",
+        ),
+        (
+            "update follows set until_position = until_position - 1 where follower_id = 2 and until_position is not null",
+            Part::Follows,
+            "ceased to read user 1",
+        ),
+        ("delete from accounts where user_id = 1", Part::Decisions, "accounts do not say so"),
+        (
+            "update accounts set username_key = 'eve' where user_id = 2",
+            Part::Decisions,
+            "the log does not say so",
+        ),
+        ("update log_head set last_user_id = 1", Part::Decisions, "the last user id given is 1"),
+        ("update outbox set position = position + 7", Part::Log, "beyond the head"),
+        ("delete from events where position = 4", Part::Log, "there is a hole"),
+        ("update events set version = 7 where stream = 'user-2'", Part::Log, "cannot be version 7"),
+        (
+            "update events set stream = 'tweet-99' where position = 9",
+            Part::Log,
+            "is in stream tweet-99",
+        ),
+        ("update events set type = 'TweetPinned' where position = 9", Part::Log, "cannot be read"),
+        (
+            "update events set payload = payload || '{\"email\": \"eve@example.org\"}' where position = 1",
+            Part::Users,
+            "user 1 is registered",
+        ),
+    ];
+    for (change, part, words) in changes {
+        let change = change.replace("OWN", own);
+        let snapshot = Tables::of(pool).await;
+        let changed = sqlx::query(AssertSqlSafe(change.clone())).execute(pool).await.unwrap();
+        assert!(changed.rows_affected() > 0, "{change}");
+        let report = verified(pool, 20).await;
+        let found = report.listed.iter().any(|it| it.part == part && it.what.contains(words));
+        assert!(found, "{change}: {:#?}", report.listed);
+        snapshot.restore(pool).await;
+        assert!(verified(pool, 20).await.is_clean(), "{change} was undone");
+    }
+    system.stop().await;
+}
+
+/// Copies of what a change may touch.
+struct Tables;
+
+impl Tables {
+    const NAMES: [&str; 9] = [
+        "events",
+        "log_head",
+        "outbox",
+        "accounts",
+        "users",
+        "tweets",
+        "follows",
+        "feed_items",
+        "floors",
+    ];
+
+    async fn of(pool: &PgPool) -> Self {
+        for name in Self::NAMES {
+            let copy = format!("create table copy_of_{name} as select * from {name}");
+            sqlx::query(AssertSqlSafe(copy)).execute(pool).await.unwrap();
+        }
+        Self
+    }
+
+    async fn restore(self, pool: &PgPool) {
+        for name in Self::NAMES {
+            for statement in [
+                format!("delete from {name}"),
+                format!("insert into {name} select * from copy_of_{name}"),
+                format!("drop table copy_of_{name}"),
+            ] {
+                sqlx::query(AssertSqlSafe(statement)).execute(pool).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_ends_with_1_and_lists_the_first_differences_with_their_events() {
+    let system = a_little_world().await;
+    let variables = [("DATABASE_URL", system.database.url.as_str())];
+    let clean = run("projector", &["verify"], &variables).await;
+    let text = String::from_utf8(clean.stdout).unwrap();
+    assert!(clean.status.success() && text.contains("no differences"), "{text}");
+
+    let lost = sqlx::query("delete from feed_items where user_id = 1").execute(&system.log).await;
+    assert!(lost.unwrap().rows_affected() > 5);
+    let differs = run("projector", &["verify", "--differences", "2"], &variables).await;
+    assert_eq!(differs.status.code(), Some(1));
+    let text = String::from_utf8(differs.stdout).unwrap();
+    let listed: Vec<&str> = text.lines().filter(|line| line.starts_with("feeds: ")).collect();
+    assert_eq!(listed.len(), 2, "{text}");
+    assert!(listed[0].contains("is missing in the feed of user 1 (TweetCreated at "), "{text}");
+    assert!(text.contains("and 4 more"), "{text}");
+
+    let json = run("projector", &["verify", "--json"], &variables).await;
+    assert_eq!(json.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(report["differences"], 6);
+    assert_eq!(report["listed"][0]["event"]["kind"], "TweetCreated");
+
+    // A rebuild mends it.
+    let rebuild = run("projector", &["rebuild"], &variables).await;
+    assert!(rebuild.status.success());
+    assert!(verified(&system.log, 20).await.is_clean());
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_is_clean_while_everything_goes_on() {
+    let system = a_little_world().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (client, stopped) = (system.client.clone(), Arc::clone(&stop));
+    let busy = tokio::spawn(async move {
+        let (ada, bob) = (UserId(1), UserId(2));
+        let mut rounds = 0;
+        while !stopped.load(Ordering::Relaxed) {
+            let newcomer = client.register(&format!("newcomer{rounds}")).await;
+            client.follow(newcomer, ada).await;
+            let tweet = client.tweet(ada, "hello").await;
+            client.tweet(newcomer, "hello").await;
+            client.delete(&format!("/api/tweets/{tweet}"), Some(ada)).await;
+            client.delete(&format!("/api/subscriptions/unfollow/{ada}"), Some(bob)).await;
+            client.follow(bob, ada).await;
+            client.delete(&format!("/api/users/{newcomer}"), Some(newcomer)).await;
+            rounds += 1;
+        }
+        rounds
+    });
+    let mut positions = Vec::new();
+    while positions.len() < 8 {
+        let report = verified(&system.log, 20).await;
+        assert_eq!(report.listed, []);
+        positions.push(report.position);
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(busy.await.unwrap() > 0);
+    assert!(positions[0] > Position::START && positions.is_sorted());
+    system.stop().await;
+}
