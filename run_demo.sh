@@ -250,7 +250,7 @@ exec_clean() {
   local variable kept=("PATH=$PATH" "HOME=${HOME:-/}")
   for variable in $(compgen -e); do
     case $variable in
-      RUST_LOG | RUST_BACKTRACE | SSL_CERT_FILE | SSL_CERT_DIR) kept+=("$variable=${!variable}") ;;
+      TERM | NO_COLOR | RUST_LOG | RUST_BACKTRACE | SSL_CERT_FILE | SSL_CERT_DIR) kept+=("$variable=${!variable}") ;;
       # What is missing in a URL of the user's own.
       PG*) if are_given; then kept+=("$variable=${!variable}"); fi ;;
     esac
@@ -652,10 +652,34 @@ outage() {
   step_done
 }
 
+# operate COMMAND…: what an operator would run. Its bar, if there is a terminal, goes there on standard error.
+operate() { (exec_clean DATABASE_URL="$DEMO_DATABASE_URL" AMQP_URL="$DEMO_AMQP_URL" "$PROJECTOR" "$@"); }
+
+rebuild() {
+  step 'The read model is made again from the log, while it serves'
+  if [ -t 2 ]; then
+    operate rebuild | indented
+  else
+    operate rebuild 2>"$RUN_DIR/rebuild.log" | indented
+  fi
+  check_feeds
+  step_done
+}
+
+verify() {
+  step 'Everything is held against the log'
+  if [ -t 2 ]; then
+    operate verify | indented
+  else
+    operate verify 2>"$RUN_DIR/verify.log" | indented
+  fi
+  step_done
+}
+
 look() {
   local vhost password='in RABBITMQ_UI_PASSWORD'
   step 'How far everything is'
-  (exec_clean DATABASE_URL="$DEMO_DATABASE_URL" AMQP_URL="$DEMO_AMQP_URL" "$PROJECTOR" status) | indented
+  operate status | indented
   if [ -n "${RABBITMQ_UI:-}" ]; then
     if ! are_given; then password=$RABBITMQ_UI_PASSWORD; fi
     vhost=${DEMO_AMQP_URL%%\?*}
@@ -687,6 +711,8 @@ on_exit() {
       if [ -n "$STEP" ]; then printf 'run_demo.sh: failed in "%s"\n' "$STEP" >&2; fi
       show_log "$RUN_DIR/api.log"
       show_log "$RUN_DIR/projector.log"
+      show_log "$RUN_DIR/rebuild.log"
+      show_log "$RUN_DIR/verify.log"
       ;;
   esac
   if [ "$code" != 0 ] || [ "$KEEP" = no ]; then
@@ -829,6 +855,10 @@ keep() {
    Whether the service is ready, and how far everything is
      $curl $API_URL/health/ready
      sh -c '. $(short "$RUN_DIR/env") && $(short "$PROJECTOR") status'
+   The read model made again while it serves, held against the log, and the generation before back again
+     sh -c '. $(short "$RUN_DIR/env") && $(short "$PROJECTOR") rebuild'
+     sh -c '. $(short "$RUN_DIR/env") && $(short "$PROJECTOR") verify'
+     sh -c '. $(short "$RUN_DIR/env") && $(short "$PROJECTOR") rollback'
    Logs
 TEXT
   for log in api projector; do printf '     tail -n 20 %s\n' "$(short "$RUN_DIR/$log.log")"; done
@@ -895,6 +925,8 @@ main() {
   time_posts
   time_deliveries
   if [ "$outage" = yes ]; then outage; fi
+  rebuild
+  verify
   look
   if [ "$KEEP" = yes ]; then keep; fi
 }
