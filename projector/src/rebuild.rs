@@ -122,7 +122,7 @@ impl Rebuild {
     /// [`RebuildError`]; the live generation is as it was.
     pub async fn roll_back(&self, mut claim: Claim) -> Result<Rebuilt, RebuildError> {
         let database = claim.open_previous().await?;
-        let previous = database.with_settings(verify::settings()).connect(CONNECTIONS).await?;
+        let previous = database.with_settings(settings()).connect(CONNECTIONS).await?;
         let checkpoint = checkpoint::take_over(&previous).await?;
         let reporter = Reporter::start(self.progress.clone(), None);
         let facts = Facts::default();
@@ -133,11 +133,7 @@ impl Rebuild {
 
     async fn build_and_put_live(&self, claim: &mut Claim) -> Result<Rebuilt, RebuildError> {
         let database = claim.make_next().await?;
-        let next = database
-            .with_settings(verify::settings())
-            .with_settings([("synchronous_commit", "off"), ("maintenance_work_mem", INDEX_MEMORY)])
-            .connect(CONNECTIONS)
-            .await?;
+        let next = database.with_settings(settings()).connect(CONNECTIONS).await?;
         let reporter = Reporter::start(self.progress.clone(), Some(next.clone()));
         let rebuilt = match self.unless_stopped(self.build(&next)).await {
             Ok((checkpoint, facts)) => self.put_live(claim, NEXT, &next, checkpoint, facts).await,
@@ -260,6 +256,13 @@ impl Rebuild {
         self.progress.sight(head);
         Ok(head)
     }
+}
+
+/// How sessions behave that write a generation which is not live. Their commits need not wait for
+/// the disk: that of the swap does, and what was before it is on the disk with it.
+fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let bulk = [("synchronous_commit", "off"), ("maintenance_work_mem", INDEX_MEMORY)];
+    verify::settings().chain(bulk)
 }
 
 impl RebuildError {

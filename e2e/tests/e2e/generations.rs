@@ -11,6 +11,7 @@ use e2e::model::Model;
 use e2e::process::{Process, run};
 use e2e::system::System;
 use e2e::until;
+use events::store::CHECKPOINT_CHANNEL;
 use events::{Position, UserId};
 use projector::checkpoint;
 use projector::generation::{self, Aside, Claim, GenerationError, NEXT, TABLES};
@@ -79,13 +80,16 @@ async fn a_rebuilt_generation_equals_the_live_one() {
     for seed in [1, 2, 3, fresh] {
         println!("seed {seed}");
         let mut random = StdRng::seed_from_u64(seed);
+        let log_database = TestDatabase::migrated().await;
+        let pool = log_database.pool().await;
+        // The read model in a database of its own.
         let database = TestDatabase::migrated().await;
-        let pool = database.pool().await;
+        let feed = database.pool().await;
         let mut events = history(&mut random, 900);
         let later = events.split_off(random.random_range(300..900));
         let log = given(&pool, events).await;
         let projection =
-            Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
+            Projection::new(pool.clone(), feed.clone(), KEPT, CancellationToken::new());
 
         let mut live = projection.take_over().await.unwrap();
         let half = Position(random.random_range(0..=i64::try_from(log.len()).unwrap()));
@@ -96,25 +100,30 @@ async fn a_rebuilt_generation_equals_the_live_one() {
         let first = rebuilt(&database, &pool).await;
         assert_eq!((first.swapped.generation, first.swapped.replaced), (2, 1));
         assert_eq!(first.swapped.position.0, before.position);
-        generations_are_equal(&pool).await;
-        feeds_are_exact(&pool, &before, None, &before).await;
+        generations_are_equal(&feed).await;
+        feeds_are_exact(&feed, &before, None, &before).await;
+
+        let longest =
+            "select max(count) from (select count(*) from feed_items group by user_id) feed";
+        let longest: i64 = sqlx::query_scalar(longest).fetch_one(&feed).await.unwrap();
+        assert_eq!(longest, KEPT, "a feed keeps its newest rows and no more");
 
         let log = given(&pool, later).await;
         let now = Model::of(&log);
         let mut live = projection.take_over().await.unwrap();
         projection.apply_from_log(&mut live, Position(now.position)).await.unwrap();
-        feeds_are_exact(&pool, &now, None, &now).await;
+        feeds_are_exact(&feed, &now, None, &now).await;
 
         let back = rebuild(&pool).roll_back(claim(&database).await).await.unwrap();
         assert_eq!((back.swapped.generation, back.swapped.replaced), (1, 2));
         assert_eq!(back.swapped.position.0, now.position);
-        generations_are_equal(&pool).await;
-        feeds_are_exact(&pool, &now, None, &now).await;
+        generations_are_equal(&feed).await;
+        feeds_are_exact(&feed, &now, None, &now).await;
         for _ in 0..5 {
             let at = random.random_range(0..=log.len());
             let then = Model::of(&log[..at]);
             let position = Position(i64::try_from(at).unwrap());
-            feeds_are_exact(&pool, &then, Some(position), &now).await;
+            feeds_are_exact(&feed, &then, Some(position), &now).await;
         }
     }
 }
@@ -379,6 +388,24 @@ async fn a_generation_that_differs_from_the_log_does_not_go_live() {
     assert_eq!(report.differences, 1, "{:?}", report.listed);
     assert_eq!(projector::checkpoint::load(&pool).await.unwrap().generation, 1);
     feeds_are_exact(&pool, &now, None, &now).await;
+}
+
+/// What nobody can read yet is not announced: who waits for a position would be woken too early,
+/// and not again when it is there.
+#[tokio::test]
+async fn a_generation_that_is_being_built_announces_nothing() {
+    let database = TestDatabase::migrated().await;
+    let pool = database.pool().await;
+    let log = given(&pool, history(&mut StdRng::seed_from_u64(7), 100)).await;
+    let mut listener = database.database().listen(CHECKPOINT_CHANNEL).await.unwrap();
+    rebuilt(&database, &pool).await;
+    let end = "select pg_notify($1, 'end')";
+    sqlx::query(end).bind(CHECKPOINT_CHANNEL).execute(&pool).await.unwrap();
+    let mut announced = Vec::new();
+    while announced.last().is_none_or(|last| last != "end") {
+        announced.push(listener.recv().await.unwrap().payload().to_owned());
+    }
+    assert_eq!(announced, [log.len().to_string().as_str(), "end"]);
 }
 
 /// PostgreSQL says that its disk is full in the middle of the work: here it is made to say so.

@@ -10,7 +10,8 @@ use events::{Event, Position, RecordedEvent, UserId};
 use futures_util::TryStreamExt;
 use sqlx::PgPool;
 
-use super::fact::{Digest, Fact, Fingerprint};
+use super::digest::Digest;
+use super::fact::{Fact, Fingerprint};
 use super::{Differences, Part, log};
 
 /// Who has to have an account.

@@ -1,9 +1,4 @@
-//! What the log says there has to be, as facts that can be counted together in any order.
-//!
-//! Two sets of facts are the same if the sums of their hashes are, bucket by bucket, except for one
-//! case in 2^64. So the log is read once in its order and each table once in the order of its key,
-//! nothing is sorted, and what is kept of both are the sums. Only of buckets that differ the facts
-//! themselves are looked at.
+//! What the log says, and what a table shows, as facts of the same form.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -15,9 +10,7 @@ use events::event::{
 use events::{Event, Position, RecordedEvent, TweetId, UserId};
 
 use super::Part;
-
-/// How many sums there are for each part. More make the second look at a bucket shorter.
-const BUCKETS: usize = 1 << 14;
+use super::digest::BUCKETS;
 
 /// One thing that the log says, or a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -154,7 +147,7 @@ impl Fact {
         }
     }
 
-    fn hash_of(&self) -> u64 {
+    pub(super) fn hash_of(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         hasher.finish()
@@ -165,108 +158,5 @@ impl Fact {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     pub part: Part,
-    bucket: usize,
-}
-
-/// The sums of the hashes of facts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Digest {
-    users: Vec<u64>,
-    tweets: Vec<u64>,
-    follows: Vec<u64>,
-}
-
-impl Default for Digest {
-    fn default() -> Self {
-        let sums = vec![0; BUCKETS];
-        Self { users: sums.clone(), tweets: sums.clone(), follows: sums }
-    }
-}
-
-impl Digest {
-    pub(super) fn add(&mut self, fact: &Fact) {
-        let sum = self.sum_mut(fact.place());
-        *sum = sum.wrapping_add(fact.hash_of());
-    }
-
-    pub(super) fn take_away(&mut self, fact: &Fact) {
-        let sum = self.sum_mut(fact.place());
-        *sum = sum.wrapping_sub(fact.hash_of());
-    }
-
-    fn sum_mut(&mut self, place: Place) -> &mut u64 {
-        let sums = match place.part {
-            Part::Users => &mut self.users,
-            Part::Tweets => &mut self.tweets,
-            _ => &mut self.follows,
-        };
-        &mut sums[place.bucket]
-    }
-
-    /// Where the two differ.
-    pub(super) fn differing(&self, other: &Self) -> Vec<Place> {
-        let parts = [
-            (Part::Users, &self.users, &other.users),
-            (Part::Tweets, &self.tweets, &other.tweets),
-            (Part::Follows, &self.follows, &other.follows),
-        ];
-        let mut places = Vec::new();
-        for (part, ours, theirs) in parts {
-            let buckets = (0..BUCKETS).filter(|bucket| ours[*bucket] != theirs[*bucket]);
-            places.extend(buckets.map(|bucket| Place { part, bucket }));
-        }
-        places
-    }
-}
-
-/// What the log says up to a position.
-#[derive(Debug, Clone, Default)]
-pub struct Facts {
-    position: Position,
-    last_user: UserId,
-    events: u64,
-    count: u64,
-    digest: Digest,
-}
-
-impl Facts {
-    /// Adds what the next event says.
-    pub fn add(&mut self, recorded: &RecordedEvent, event: &Event) {
-        self.position = recorded.position;
-        self.events += 1;
-        if let Event::UserRegistered(registered) = event {
-            self.last_user = registered.user_id;
-        }
-        for fact in Fact::of(recorded, event) {
-            self.count += 1;
-            self.digest.add(&fact);
-        }
-    }
-
-    /// The last event that was added.
-    #[must_use]
-    pub const fn position(&self) -> Position {
-        self.position
-    }
-
-    /// How many events were added.
-    #[must_use]
-    pub const fn events(&self) -> u64 {
-        self.events
-    }
-
-    /// How many facts there are.
-    #[must_use]
-    pub const fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// The user who registered last.
-    pub(super) const fn last_user(&self) -> UserId {
-        self.last_user
-    }
-
-    pub(super) const fn digest(&self) -> &Digest {
-        &self.digest
-    }
+    pub bucket: usize,
 }

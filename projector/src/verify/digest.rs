@@ -1,0 +1,142 @@
+//! Facts summed up, so that they can be counted together in any order.
+//!
+//! Two sets of facts are the same if the sums of their hashes are, bucket by bucket, except for one
+//! case in 2^64. So the log is read once in its order and each table once in the order of its key,
+//! nothing is sorted, and what is kept of both are the sums. Only of buckets that differ the facts
+//! themselves are looked at.
+
+use events::{Event, Position, RecordedEvent, UserId};
+
+use super::Part;
+use super::fact::{Fact, Place};
+
+/// How many sums there are for each part. More make the second look at a bucket shorter.
+pub(super) const BUCKETS: usize = 1 << 14;
+
+/// The sums of the hashes of facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Digest {
+    users: Vec<u64>,
+    tweets: Vec<u64>,
+    follows: Vec<u64>,
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        let sums = vec![0; BUCKETS];
+        Self { users: sums.clone(), tweets: sums.clone(), follows: sums }
+    }
+}
+
+impl Digest {
+    pub(super) fn add(&mut self, fact: &Fact) {
+        let sum = self.sum_mut(fact.place());
+        *sum = sum.wrapping_add(fact.hash_of());
+    }
+
+    pub(super) fn take_away(&mut self, fact: &Fact) {
+        let sum = self.sum_mut(fact.place());
+        *sum = sum.wrapping_sub(fact.hash_of());
+    }
+
+    fn sum_mut(&mut self, place: Place) -> &mut u64 {
+        let sums = match place.part {
+            Part::Users => &mut self.users,
+            Part::Tweets => &mut self.tweets,
+            _ => &mut self.follows,
+        };
+        &mut sums[place.bucket]
+    }
+
+    /// Where the two differ.
+    pub(super) fn differing(&self, other: &Self) -> Vec<Place> {
+        let parts = [
+            (Part::Users, &self.users, &other.users),
+            (Part::Tweets, &self.tweets, &other.tweets),
+            (Part::Follows, &self.follows, &other.follows),
+        ];
+        let mut places = Vec::new();
+        for (part, ours, theirs) in parts {
+            let buckets = (0..BUCKETS).filter(|bucket| ours[*bucket] != theirs[*bucket]);
+            places.extend(buckets.map(|bucket| Place { part, bucket }));
+        }
+        places
+    }
+}
+
+/// What the log says up to a position.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    position: Position,
+    last_user: UserId,
+    events: u64,
+    count: u64,
+    digest: Digest,
+}
+
+impl Facts {
+    /// Adds what the next event says.
+    pub fn add(&mut self, recorded: &RecordedEvent, event: &Event) {
+        self.position = recorded.position;
+        self.events += 1;
+        if let Event::UserRegistered(registered) = event {
+            self.last_user = registered.user_id;
+        }
+        for fact in Fact::of(recorded, event) {
+            self.count += 1;
+            self.digest.add(&fact);
+        }
+    }
+
+    /// The last event that was added.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// How many events were added.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// How many facts there are.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The user who registered last.
+    pub(super) const fn last_user(&self) -> UserId {
+        self.last_user
+    }
+
+    pub(super) const fn digest(&self) -> &Digest {
+        &self.digest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::TweetId;
+
+    use super::*;
+
+    fn deleted(tweet_id: i64) -> Fact {
+        Fact::TweetDeleted { tweet_id: TweetId(tweet_id), at: Position(tweet_id + 1) }
+    }
+
+    #[test]
+    fn the_order_of_facts_does_not_matter_and_each_counts() {
+        let (mut one, mut other) = (Digest::default(), Digest::default());
+        for tweet in 1..100 {
+            one.add(&deleted(tweet));
+            other.add(&deleted(100 - tweet));
+        }
+        assert_eq!(one.differing(&other), []);
+        one.add(&deleted(7));
+        assert_eq!(one.differing(&other), [deleted(7).place()]);
+        one.take_away(&deleted(7));
+        assert_eq!(one, other);
+    }
+}
