@@ -37,7 +37,11 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct RunArguments {
     #[command(flatten)]
-    pub servers: Servers,
+    pub databases: Databases,
+
+    /// RabbitMQ.
+    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    pub amqp_url: String,
 
     /// How many of its newest tweets a feed keeps ready; older ones are read from their authors.
     #[arg(long, env, default_value_t = FEED_KEPT_DEFAULT, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
@@ -51,16 +55,20 @@ pub struct RunArguments {
 #[derive(Debug, Args)]
 pub struct StatusArguments {
     #[command(flatten)]
-    pub servers: Servers,
+    pub databases: Databases,
+
+    /// RabbitMQ.
+    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    pub amqp_url: String,
 
     /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Where the servers are.
+/// Where the databases are.
 #[derive(Debug, Args)]
-pub struct Servers {
+pub struct Databases {
     /// PostgreSQL with the log.
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
     database_url: String,
@@ -68,13 +76,9 @@ pub struct Servers {
     /// PostgreSQL with the read model [default: the same as --database-url].
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
     feed_database_url: Option<String>,
-
-    /// RabbitMQ.
-    #[arg(long, env, hide_env_values = true, value_name = "URL")]
-    pub amqp_url: String,
 }
 
-impl Servers {
+impl Databases {
     /// The database with the log.
     ///
     /// # Errors

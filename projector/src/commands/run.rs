@@ -22,11 +22,11 @@ const CONNECTIONS: u32 = 2;
 /// # Errors
 /// [`CommandError`], which says what an operator should do.
 pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
-    let log_database = arguments.servers.log_database()?;
-    let feed_database = arguments.servers.feed_database()?.with_settings(INDEXED_PLANS);
+    let log_database = arguments.databases.log_database()?;
+    let feed_database = arguments.databases.feed_database()?.with_settings(INDEXED_PLANS);
     // A lost tail is found as a gap and replayed.
     let feed_database = feed_database.with_settings([("synchronous_commit", "off")]);
-    let broker = Broker::parse(&arguments.servers.amqp_url)?;
+    let broker = Broker::parse(&arguments.amqp_url)?;
     if let Some(address) = arguments.metrics_bind {
         PrometheusBuilder::new().with_http_listener(address).install()?;
     }

@@ -70,10 +70,11 @@ struct FeedStatus {
 /// # Errors
 /// [`CommandError`] when a database is away. A broker that is away is part of the answer.
 pub async fn status(arguments: StatusArguments) -> Result<(), CommandError> {
-    let log_database = arguments.servers.log_database()?.with_statement_timeout(STATEMENT_TIMEOUT);
+    let log_database =
+        arguments.databases.log_database()?.with_statement_timeout(STATEMENT_TIMEOUT);
     let feed_database =
-        arguments.servers.feed_database()?.with_statement_timeout(STATEMENT_TIMEOUT);
-    let broker = Broker::parse(&arguments.servers.amqp_url)?;
+        arguments.databases.feed_database()?.with_statement_timeout(STATEMENT_TIMEOUT);
+    let broker = Broker::parse(&arguments.amqp_url)?;
     let log = log_database.connect(1).await?;
     let feed = feed_database.connect(1).await?;
     let status = look(&log, &feed, &broker).await?;
