@@ -1,17 +1,27 @@
 //! One module per command.
 
+pub mod explain;
 pub mod run;
 pub mod status;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use events::Position;
 use events::amqp::BrokerError;
 use events::runtime::SHUTDOWN_DEADLINE;
 use events::store::ConnectError;
+use events::store::explain::ExplainError;
 use events::store::schema::SchemaError;
 
 use crate::consume::ConsumeError;
 use crate::projection::ProjectionError;
+
+/// A look must not wait behind whatever may be wrong.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What fits every terminal.
+const TABLE_WIDTH: u16 = 80;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +38,10 @@ pub enum CommandError {
     Consume(#[from] ConsumeError),
     #[error(transparent)]
     Projection(#[from] ProjectionError),
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
+    #[error("the read model differs from the log at position {0}")]
+    Differs(Position),
     #[error("the log cannot be read: {0}")]
     Log(sqlx::Error),
     #[error("the read model cannot be read: {0}")]
@@ -49,6 +63,7 @@ impl CommandError {
         match self {
             Self::Usage(_)
             | Self::Connect(ConnectError::Url { .. })
+            | Self::Explain(ExplainError::Beyond { .. })
             | Self::Broker(BrokerError::Url(_)) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }

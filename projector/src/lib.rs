@@ -12,6 +12,7 @@ pub mod consume;
 mod feed_items;
 pub mod floor;
 mod follows;
+pub mod holding;
 pub mod projection;
 mod subscription;
 mod tweets;

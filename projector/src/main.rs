@@ -16,6 +16,7 @@ async fn main() -> ExitCode {
     let end = match config.command {
         Command::Run(arguments) => commands::run::run(arguments).await,
         Command::Status(arguments) => commands::status::status(arguments).await,
+        Command::Explain(arguments) => commands::explain::explain(arguments).await,
     };
     match end {
         Ok(()) => ExitCode::SUCCESS,
