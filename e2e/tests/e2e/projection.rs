@@ -2,13 +2,10 @@
 
 use api::views::{Page, feed};
 use e2e::database::TestDatabase;
-use e2e::model::{Model, read_log};
-use events::event::{
-    Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
-};
-use events::recorded::Metadata;
-use events::store::append::{Head, NewEvent, append, lock_head};
-use events::{Clock, Event, Position, RecordedEvent, Slice, TweetId, UserId};
+use e2e::history::{given, history, new_user};
+use e2e::model::Model;
+use events::event::{Followed, TweetCreated};
+use events::{Event, Position, RecordedEvent, Slice, TweetId, UserId};
 use projector::apply::{ApplyError, apply};
 use projector::checkpoint;
 use projector::projection::{Projection, ProjectionError};
@@ -18,88 +15,9 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// So few that the floor is passed all the time.
 const KEPT: i64 = 20;
-
-/// Appends `events` as they are. Versions count up within each stream.
-async fn given(log: &PgPool, events: Vec<Event>) -> Vec<RecordedEvent> {
-    let mut transaction = log.begin().await.unwrap();
-    let old = lock_head(&mut transaction).await.unwrap();
-    let mut versions = std::collections::HashMap::<String, i32>::new();
-    let new: Vec<NewEvent> = (old.position.0 + 1..)
-        .map(Position)
-        .zip(events)
-        .map(|(position, event)| {
-            let version = versions.entry(event.stream(position)).or_default();
-            *version += 1;
-            let (event_id, metadata) = (Uuid::now_v7(), Metadata::default());
-            NewEvent { position, event_id, version: *version, event, metadata }
-        })
-        .collect();
-    let head = Head { position: new.last().unwrap().position, last_user_id: old.last_user_id };
-    append(&mut transaction, old, head, &new, Clock::system().now()).await.unwrap();
-    transaction.commit().await.unwrap();
-    read_log(log).await
-}
-
-/// A history that could have happened: every event was possible when it did.
-fn history(random: &mut StdRng, length: usize) -> Vec<Event> {
-    let mut model = Model::default();
-    let mut events: Vec<Event> = Vec::new();
-    let mut registered = 0;
-    while events.len() < length {
-        let position = Position(i64::try_from(events.len()).unwrap() + 1);
-        let users: Vec<UserId> = model.users.iter().copied().collect();
-        let any = |random: &mut StdRng| {
-            // The lower of two: fame and diligence are not evenly spread.
-            users[random.random_range(0..users.len()).min(random.random_range(0..users.len()))]
-        };
-        let event = match random.random_range(0..100) {
-            _ if users.len() < 3 => new_user(&mut registered),
-            0..4 => new_user(&mut registered),
-            4..5 => Event::UserDeleted(UserDeleted { user_id: any(random) }),
-            5..60 => Event::TweetCreated(TweetCreated {
-                author_id: any(random),
-                content: format!("tweet {position}"),
-            }),
-            60..68 => {
-                let tweets: Vec<_> =
-                    model.tweets.iter().filter(|(_, author)| users.contains(author)).collect();
-                let Some((tweet_id, author_id)) =
-                    tweets.get(random.random_range(0..tweets.len().max(1)))
-                else {
-                    continue;
-                };
-                Event::TweetDeleted(TweetDeleted { tweet_id: **tweet_id, author_id: **author_id })
-            }
-            _ => {
-                let (follower_id, followed_id) = (any(random), any(random));
-                if follower_id == followed_id {
-                    continue;
-                }
-                if model.follows.contains(&(follower_id, followed_id)) {
-                    Event::Unfollowed(Unfollowed { follower_id, followed_id })
-                } else {
-                    Event::Followed(Followed { follower_id, followed_id })
-                }
-            }
-        };
-        model.apply(position, &event);
-        events.push(event);
-    }
-    events
-}
-
-fn new_user(registered: &mut i64) -> Event {
-    *registered += 1;
-    Event::UserRegistered(UserRegistered {
-        user_id: UserId(*registered),
-        username: format!("user{registered}"),
-        email: format!("user{registered}@example.org"),
-    })
-}
 
 /// A feed to its end, page by page, as of `at` if given.
 async fn read_feed(feed: &PgPool, reader: UserId, at: Option<Position>) -> Vec<TweetId> {

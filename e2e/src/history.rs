@@ -1,0 +1,103 @@
+//! Random histories, and how events get into a log without an api.
+
+use std::collections::HashMap;
+
+use events::event::{
+    Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
+};
+use events::recorded::Metadata;
+use events::store::append::{Head, NewEvent, append, lock_head};
+use events::{Clock, Event, Position, RecordedEvent, UserId};
+use rand::Rng;
+use rand::rngs::StdRng;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::model::{Model, read_log};
+
+/// Appends `events` as they are, and returns the whole log. Versions count up within each stream.
+///
+/// # Panics
+/// When there are none, or the log cannot be written.
+pub async fn given(log: &PgPool, events: Vec<Event>) -> Vec<RecordedEvent> {
+    let mut versions = HashMap::<String, i32>::new();
+    for recorded in read_log(log).await {
+        versions.insert(recorded.stream, recorded.version);
+    }
+    let mut transaction = log.begin().await.expect("the log answers");
+    let old = lock_head(&mut transaction).await.expect("the head can be locked");
+    let new: Vec<NewEvent> = (old.position.0 + 1..)
+        .map(Position)
+        .zip(events)
+        .map(|(position, event)| {
+            let version = versions.entry(event.stream(position)).or_default();
+            *version += 1;
+            let (event_id, metadata) = (Uuid::now_v7(), Metadata::default());
+            NewEvent { position, event_id, version: *version, event, metadata }
+        })
+        .collect();
+    let position = new.last().expect("there are events").position;
+    let head = Head { position, last_user_id: old.last_user_id };
+    append(&mut transaction, old, head, &new, Clock::system().now()).await.expect("it is appended");
+    transaction.commit().await.expect("it is committed");
+    read_log(log).await
+}
+
+/// A history that could have happened: every event was possible when it did.
+#[must_use]
+pub fn history(random: &mut StdRng, length: usize) -> Vec<Event> {
+    let mut model = Model::default();
+    let mut events: Vec<Event> = Vec::new();
+    let mut registered = 0;
+    while events.len() < length {
+        let position = Position(model.position + 1);
+        let users: Vec<UserId> = model.users.iter().copied().collect();
+        let any = |random: &mut StdRng| {
+            // The lower of two: fame and diligence are not evenly spread.
+            users[random.random_range(0..users.len()).min(random.random_range(0..users.len()))]
+        };
+        let event = match random.random_range(0..100) {
+            _ if users.len() < 3 => new_user(&mut registered),
+            0..4 => new_user(&mut registered),
+            4..5 => Event::UserDeleted(UserDeleted { user_id: any(random) }),
+            5..60 => Event::TweetCreated(TweetCreated {
+                author_id: any(random),
+                content: format!("tweet {position}"),
+            }),
+            60..68 => {
+                let tweets: Vec<_> =
+                    model.tweets.iter().filter(|(_, author)| users.contains(author)).collect();
+                let Some((tweet_id, author_id)) =
+                    tweets.get(random.random_range(0..tweets.len().max(1)))
+                else {
+                    continue;
+                };
+                Event::TweetDeleted(TweetDeleted { tweet_id: **tweet_id, author_id: **author_id })
+            }
+            _ => {
+                let (follower_id, followed_id) = (any(random), any(random));
+                if follower_id == followed_id {
+                    continue;
+                }
+                if model.follows.contains(&(follower_id, followed_id)) {
+                    Event::Unfollowed(Unfollowed { follower_id, followed_id })
+                } else {
+                    Event::Followed(Followed { follower_id, followed_id })
+                }
+            }
+        };
+        model.apply(position, &event);
+        events.push(event);
+    }
+    events
+}
+
+/// The registration of the user after the `registered` that there are.
+pub fn new_user(registered: &mut i64) -> Event {
+    *registered += 1;
+    Event::UserRegistered(UserRegistered {
+        user_id: UserId(*registered),
+        username: format!("user{registered}"),
+        email: format!("user{registered}@example.org"),
+    })
+}
