@@ -47,7 +47,7 @@ pub async fn look(
     user: UserId,
     tweet: TweetId,
 ) -> Result<Holding, sqlx::Error> {
-    // Both must say what the statement of a page says (page.sql of the api): here for one tweet.
+    // What the statement of a page says (page.sql of the api), for one tweet.
     let found = sqlx::query!(
         r#"
         select

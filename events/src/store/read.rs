@@ -131,8 +131,8 @@ pub async fn after(
 
 /// The newest events of each of `streams` up to `position`, at most `limit` of each, in order.
 ///
-/// Within a stream versions go with positions, so each is one range of the key (stream, version),
-/// read backward: past what came after `position`, and then `limit` rows.
+/// Within a stream versions go with positions, so the newest by the key (stream, version) are the
+/// newest in the log.
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
