@@ -1,5 +1,5 @@
 //! What the tests on real servers stand on: databases and virtual hosts of their own, the two
-//! programs, a client, and the definition of a feed to hold everything against.
+//! programs, a client, random histories, and the definition of a feed to hold everything against.
 //!
 //! The servers are those of `DATABASE_URL`, `AMQP_URL` and `RABBITMQ_UI`; `run_tests.sh` brings them
 //! up. Each test has its own database and virtual host, so that tests can run side by side.

@@ -8,6 +8,7 @@
 pub mod amqp;
 pub mod clock;
 pub mod event;
+pub mod explain;
 pub mod fold;
 pub mod id;
 pub mod recorded;
@@ -18,6 +19,7 @@ pub mod store;
 
 pub use clock::Clock;
 pub use event::Event;
+pub use explain::Explanation;
 pub use id::{Position, TweetId, UserId};
 pub use recorded::RecordedEvent;
 pub use slice::Slice;

@@ -2,6 +2,7 @@
 //! what a command is decided against, which only the appender needs.
 
 pub mod append;
+pub mod explain;
 pub mod follow;
 pub mod outbox;
 pub mod read;

@@ -1,21 +1,31 @@
 //! One module per command.
 
+pub mod explain;
 pub mod rebuild;
 pub mod run;
 pub mod status;
 pub mod verify;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use events::Position;
 use events::amqp::BrokerError;
 use events::runtime::SHUTDOWN_DEADLINE;
 use events::store::ConnectError;
+use events::store::explain::ExplainError;
 use events::store::schema::SchemaError;
 
 use crate::consume::ConsumeError;
 use crate::projection::ProjectionError;
 use crate::rebuild::RebuildError;
 use crate::verify::VerifyError;
+
+/// A look must not wait behind whatever may be wrong.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What fits every terminal.
+const TABLE_WIDTH: u16 = 80;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +50,10 @@ pub enum CommandError {
     Differs(u64),
     #[error("there is no log at DATABASE_URL, or one of an older release: start the api first")]
     NoLog,
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
+    #[error("the read model differs from the log at position {0}")]
+    FeedDiffers(Position),
     #[error("the log cannot be read: {0}")]
     Log(sqlx::Error),
     #[error("the read model cannot be read: {0}")]
@@ -61,6 +75,7 @@ impl CommandError {
         match self {
             Self::Usage(_)
             | Self::Connect(ConnectError::Url { .. })
+            | Self::Explain(ExplainError::Beyond { .. })
             | Self::Broker(BrokerError::Url(_)) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::TypedValueParser;
+use clap::{Args, Parser, Subcommand, value_parser};
 use events::store::{ConnectError, Database};
+use events::{Position, TweetId, UserId};
 
 use crate::floor::FEED_KEPT_DEFAULT;
 use crate::verify::DIFFERENCES_LISTED;
@@ -14,11 +16,12 @@ use crate::verify::DIFFERENCES_LISTED;
     name = "projector",
     version,
     after_help = "Examples:\n  \
-        projector run             project until stopped\n  \
-        projector rebuild         make the read model again, while it serves\n  \
-        projector verify          hold everything against the log\n  \
-        projector status          how far everything is, as a table\n  \
-        projector status --json   the same for a program\n\n\
+        projector run                            project until stopped\n  \
+        projector rebuild                        make the read model again, while it serves\n  \
+        projector verify                         hold everything against the log\n  \
+        projector status                         how far everything is, as a table\n  \
+        projector status --json                  the same for a program\n  \
+        projector explain --user 2 --tweet 42    why it is in that feed or not\n\n\
         Exit codes: 0 done, 1 failed or differs, 2 bad usage.\n\
         Logs go to standard error: for people on a terminal, JSON elsewhere; RUST_LOG filters them."
 )]
@@ -49,6 +52,8 @@ pub enum Command {
     Verify(VerifyArguments),
     /// Show the log's head, the relay's cursor, the queue, the checkpoint and the lag.
     Status(StatusArguments),
+    /// Tell why a tweet is in a user's home feed or not, naming the events that make it so.
+    Explain(ExplainArguments),
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +112,38 @@ pub struct StatusArguments {
     pub amqp_url: String,
 
     /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Ids begin at 1, and so does the log.
+const FROM_ONE: std::ops::RangeFrom<i64> = 1..;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+        projector explain --user 2 --tweet 42            now, and what the read model has\n  \
+        projector explain --user 2 --tweet 42 --at 100   as it was at position 100\n  \
+        projector explain --user 2 --tweet 42 --json     for a program\n\n\
+        Exit codes: 0 explained, whether the tweet is in the feed or not; 1 failed, or the read model \
+        differs from the log; 2 bad usage.")]
+pub struct ExplainArguments {
+    #[command(flatten)]
+    pub databases: Databases,
+
+    /// Whose feed.
+    #[arg(long, value_name = "ID", value_parser = value_parser!(i64).range(FROM_ONE).map(UserId))]
+    pub user: UserId,
+
+    /// Which tweet.
+    #[arg(long, value_name = "ID", value_parser = value_parser!(i64).range(FROM_ONE).map(TweetId))]
+    pub tweet: TweetId,
+
+    /// As of which position of the log; only the log is read then [default: its end, and what the
+    /// read model has].
+    #[arg(long, value_name = "POSITION", value_parser = value_parser!(i64).range(0..).map(Position))]
+    pub at: Option<Position>,
+
+    /// Print JSON instead of text.
     #[arg(long)]
     pub json: bool,
 }

@@ -13,6 +13,7 @@ mod feed_items;
 pub mod floor;
 mod follows;
 pub mod generation;
+pub mod holding;
 pub mod progress;
 pub mod projection;
 pub mod rebuild;

@@ -1,6 +1,8 @@
 //! Rookery on real servers: each guarantee, and what happens when something fails.
 
 mod appender;
+mod explain;
+mod explain_command;
 mod faults;
 mod feeds;
 mod generations;

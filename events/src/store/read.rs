@@ -47,6 +47,60 @@ pub async fn recorded_at(
         .await
 }
 
+/// A row of the log as it comes from PostgreSQL.
+struct Row {
+    position: Position,
+    event_id: Uuid,
+    stream: String,
+    version: i32,
+    kind: String,
+    schema_version: i16,
+    payload: Json<Box<RawValue>>,
+    metadata: Json<Metadata>,
+    recorded_at: DateTime<Utc>,
+}
+
+impl From<Row> for RecordedEvent {
+    fn from(row: Row) -> Self {
+        Self {
+            position: row.position,
+            event_id: row.event_id,
+            stream: row.stream,
+            version: row.version,
+            kind: row.kind,
+            schema_version: row.schema_version,
+            payload: row.payload.0,
+            metadata: row.metadata.0,
+            recorded_at: row.recorded_at,
+        }
+    }
+}
+
+/// The event at `position`; `None` when the log does not reach so far.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn at(
+    executor: impl PgExecutor<'_>,
+    position: Position,
+) -> Result<Option<RecordedEvent>, sqlx::Error> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select
+            position as "position: Position", event_id, stream, version, type as kind,
+            schema_version, payload as "payload: Json<Box<RawValue>>",
+            metadata as "metadata: Json<Metadata>", recorded_at
+        from events
+        where position = $1
+        "#,
+        position.0
+    )
+    .fetch_optional(executor)
+    .await?;
+    Ok(row.map(RecordedEvent::from))
+}
+
 /// The next events after `position`, at most `limit` of them, without holes: a reader that sees a
 /// position has seen, or can see now, every position below it.
 ///
@@ -74,8 +128,46 @@ pub async fn after(
     )
     .fetch_all(executor)
     .await?;
+    Ok(rows.into_iter().map(RecordedEvent::from).collect())
+}
 
-    Ok(rows.into_iter().map(Row::recorded).collect())
+/// The newest events of each of `streams` up to `position`, at most `limit` of each, in order.
+///
+/// Within a stream versions go with positions, so the newest by the key (stream, version) are the
+/// newest in the log.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn newest_of_streams(
+    executor: impl PgExecutor<'_>,
+    streams: &[String],
+    position: Position,
+    limit: i64,
+) -> Result<Vec<RecordedEvent>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select
+            newest.position as "position: Position", newest.event_id, newest.stream, newest.version,
+            newest.type as kind, newest.schema_version,
+            newest.payload as "payload: Json<Box<RawValue>>",
+            newest.metadata as "metadata: Json<Metadata>", newest.recorded_at
+        from unnest($1::text[]) as wanted (stream)
+        cross join lateral (
+            select * from events
+            where events.stream = wanted.stream and events.position <= $2
+            order by events.version desc
+            limit $3
+        ) as newest
+        order by newest.position
+        "#,
+        streams,
+        position.0,
+        limit,
+    )
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.into_iter().map(RecordedEvent::from).collect())
 }
 
 /// The first event of each of `streams`, in no order.
@@ -100,7 +192,7 @@ pub async fn first_of_streams(
     )
     .fetch_all(executor)
     .await?;
-    Ok(rows.into_iter().map(Row::recorded).collect())
+    Ok(rows.into_iter().map(RecordedEvent::from).collect())
 }
 
 /// Position and kind of the last event of each of `streams` that has one.
@@ -123,33 +215,4 @@ pub async fn last_of_streams(
     .fetch_all(executor)
     .await?;
     Ok(rows.into_iter().map(|row| (row.stream, (row.position, row.kind))).collect())
-}
-
-/// An event as it is stored.
-struct Row {
-    position: Position,
-    event_id: Uuid,
-    stream: String,
-    version: i32,
-    kind: String,
-    schema_version: i16,
-    payload: Json<Box<RawValue>>,
-    metadata: Json<Metadata>,
-    recorded_at: DateTime<Utc>,
-}
-
-impl Row {
-    fn recorded(self) -> RecordedEvent {
-        RecordedEvent {
-            position: self.position,
-            event_id: self.event_id,
-            stream: self.stream,
-            version: self.version,
-            kind: self.kind,
-            schema_version: self.schema_version,
-            payload: self.payload.0,
-            metadata: self.metadata.0,
-            recorded_at: self.recorded_at,
-        }
-    }
 }

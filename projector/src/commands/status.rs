@@ -1,7 +1,6 @@
 //! `projector status`: how far everything is.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
@@ -12,16 +11,10 @@ use events::{Clock, Position};
 use serde::Serialize;
 use sqlx::PgPool;
 
-use super::CommandError;
+use super::{CommandError, STATEMENT_TIMEOUT, TABLE_WIDTH};
 use crate::config::StatusArguments;
 use crate::progress::{self, Stored};
 use crate::{checkpoint, generation};
-
-/// A look must not wait behind whatever may be wrong.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What fits every terminal.
-const TABLE_WIDTH: u16 = 80;
 
 /// Everything that `status` shows.
 #[derive(Debug, Serialize)]

@@ -1,0 +1,182 @@
+//! `projector explain`: why a tweet is in a home feed or not.
+
+use std::io::{self, Write};
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+use events::explain::Step;
+use events::store::INDEXED_PLANS;
+use events::store::explain::{Question, STREAM_EVENTS_MAX};
+use events::{Explanation, UserId};
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::{CommandError, STATEMENT_TIMEOUT, TABLE_WIDTH};
+use crate::config::ExplainArguments;
+use crate::holding::{self, Holding, Holds};
+use crate::projection::ProjectionError;
+
+/// Everything that `explain` shows.
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    explanation: Explanation,
+    /// Nothing when a past position was asked about: the read model is at one, and that moves on.
+    read_model: Option<ReadModel>,
+}
+
+/// What the read model has, beside what the log says that it should have.
+#[derive(Debug, Serialize)]
+struct ReadModel {
+    #[serde(flatten)]
+    holding: Holding,
+    /// Events in the log that it has not applied yet.
+    lag_events: i64,
+    present: bool,
+    /// Whether the tweet is in the feed by the log, at the position of the read model.
+    agrees: bool,
+    sentence: String,
+}
+
+/// Prints why a tweet is in a feed or not.
+///
+/// # Errors
+/// [`CommandError`] when a database is away, when the log does not reach the position, or, after
+/// everything is printed, when the read model differs from the log.
+pub async fn explain(arguments: ExplainArguments) -> Result<(), CommandError> {
+    let log_database = arguments.databases.log_database()?.with_settings(INDEXED_PLANS);
+    let log = log_database.with_statement_timeout(STATEMENT_TIMEOUT).connect(1).await?;
+    let report = match arguments.at {
+        Some(at) => {
+            let question = Question::ask(&log, arguments.user, arguments.tweet).await?;
+            Report { explanation: question.answer(&log, at).await?, read_model: None }
+        }
+        None => now(&log, &arguments).await?,
+    };
+
+    let mut output = io::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut output, &report).map_err(io::Error::from)?;
+        writeln!(output)?;
+    } else {
+        write_text(&mut output, &report)?;
+    }
+    match report.read_model {
+        Some(ReadModel { agrees: false, holding, .. }) => {
+            Err(CommandError::FeedDiffers(holding.position))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// At the end of the log, with the read model beside it. That is looked at first, so that the log
+/// reaches at least as far.
+async fn now(log: &PgPool, arguments: &ExplainArguments) -> Result<Report, CommandError> {
+    let ExplainArguments { databases, user, tweet, .. } = arguments;
+    let feed_database = databases.feed_database()?.with_settings(INDEXED_PLANS);
+    let feed = feed_database.with_statement_timeout(STATEMENT_TIMEOUT).connect(1).await?;
+    let holding = holding::look(&feed, *user, *tweet).await.map_err(CommandError::Feed)?;
+    let question = Question::ask(log, *user, *tweet).await?;
+    let (checkpoint, head) = (holding.position, question.head);
+    if checkpoint > head {
+        return Err(ProjectionError::Ahead { checkpoint, head }.into());
+    }
+    let explanation = question.answer(log, head).await?;
+    let read_model = if checkpoint == head {
+        ReadModel::beside(holding, &explanation, &explanation)
+    } else {
+        ReadModel::beside(holding, &question.answer(log, checkpoint).await?, &explanation)
+    };
+    Ok(Report { explanation, read_model: Some(read_model) })
+}
+
+impl ReadModel {
+    /// `expected` is what the log says at the position of the read model, `now` at its end.
+    fn beside(holding: Holding, expected: &Explanation, now: &Explanation) -> Self {
+        let lag_events = now.at.0 - holding.position.0;
+        let present = holding.holds.is_read();
+        let agrees = present == expected.present;
+        let mut sentences = vec![at(holding, lag_events), has(holding, now.user)];
+        if agrees {
+            sentences.push("That agrees with the log.".to_owned());
+        } else {
+            sentences.push(format!("That differs from the log. {}", expected.verdict));
+            sentences.push(
+                "projector verify shows all that differs, projector rebuild makes the read model anew."
+                    .to_owned(),
+            );
+        }
+        if expected.present != now.present {
+            let will_be = if now.present { "in the feed" } else { "out of it" };
+            sentences.push(format!("Once it has applied the rest, the tweet is {will_be}."));
+        }
+        Self { holding, lag_events, present, agrees, sentence: sentences.join(" ") }
+    }
+}
+
+fn at(holding: Holding, lag_events: i64) -> String {
+    let Holding { generation, position, .. } = holding;
+    let behind = match lag_events {
+        0 => String::new(),
+        1 => ", 1 event behind".to_owned(),
+        more => format!(", {more} events behind"),
+    };
+    format!("The read model (generation {generation}) is at position {position}{behind}.")
+}
+
+fn has(holding: Holding, user: UserId) -> String {
+    match holding.holds {
+        Holds::Row => "It has the tweet as a row of feed_items.".to_owned(),
+        Holds::RowPassedOver => {
+            "It has a row of feed_items that reads pass over, because the tweet, \
+             its author or the reader is deleted."
+                .to_owned()
+        }
+        Holds::BelowFloor => format!(
+            "It keeps no row for the tweet, because the feed of user {user} has its floor at {}: what is \
+             below is read from the authors.",
+            holding.floor
+        ),
+        Holds::Nothing => "It does not have the tweet in this feed.".to_owned(),
+    }
+}
+
+fn write_text(output: &mut impl Write, report: &Report) -> io::Result<()> {
+    let Report { explanation, read_model } = report;
+    writeln!(output, "{}", explanation.verdict)?;
+    if !explanation.steps.is_empty() {
+        writeln!(output, "{}", table(&explanation.steps))?;
+    }
+    if explanation.earlier_left_out > 0 {
+        writeln!(
+            output,
+            "Of the follows and unfollows the newest {STREAM_EVENTS_MAX} are shown; {} before them are \
+             left out.",
+            explanation.earlier_left_out
+        )?;
+    }
+    if let Some(read_model) = read_model {
+        writeln!(output, "{}", read_model.sentence)?;
+    }
+    Ok(())
+}
+
+fn table(steps: &[Step]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(TABLE_WIDTH);
+    table.set_header(["at", "recorded (UTC)", "event", ""]);
+    for step in steps {
+        table.add_row([
+            step.position.to_string(),
+            step.recorded_at.format("%Y-%m-%d %H:%M:%S").to_string(),
+            step.kind.clone(),
+            step.sentence.clone(),
+        ]);
+    }
+    if let Some(column) = table.column_mut(0) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}

@@ -1,0 +1,83 @@
+//! What the read model has for one reader and one tweet: what a page would be made of.
+
+use events::{Position, TweetId, UserId};
+use serde::Serialize;
+use sqlx::PgExecutor;
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Holding {
+    pub generation: i32,
+    /// The checkpoint that this is so at.
+    pub position: Position,
+    pub holds: Holds,
+    /// The oldest tweet that this feed keeps a row for.
+    pub floor: TweetId,
+}
+
+/// Where a page would take the tweet from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holds {
+    /// From `feed_items`.
+    Row,
+    /// There is a row, but the tweet, its author or the reader is marked as deleted.
+    RowPassedOver,
+    /// From the author's tweets, because it is below the floor.
+    BelowFloor,
+    /// From nowhere.
+    Nothing,
+}
+
+impl Holds {
+    /// Whether a page would have it.
+    #[must_use]
+    pub const fn is_read(self) -> bool {
+        matches!(self, Self::Row | Self::BelowFloor)
+    }
+}
+
+/// Looks at what the read model has for `tweet` in the feed of `user`: one statement, so that all of
+/// it is of one position.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn look(
+    executor: impl PgExecutor<'_>,
+    user: UserId,
+    tweet: TweetId,
+) -> Result<Holding, sqlx::Error> {
+    // What the statement of a page says (page.sql of the api), for one tweet.
+    let found = sqlx::query!(
+        r#"
+        select
+            checkpoint.generation,
+            checkpoint.position as "position: Position",
+            coalesce(floors.floor, 0) as "floor!: TweetId",
+            feed_items.tweet_id is not null as "has_row!",
+            reader.user_id is not null and author.user_id is not null as "is_readable!",
+            follows.followed_id is not null as "is_followed!"
+        from checkpoint
+        left join users reader on reader.user_id = $1 and reader.deleted_position is null
+        left join floors on floors.user_id = $1
+        left join feed_items on feed_items.user_id = $1 and feed_items.tweet_id = $2
+        left join tweets on tweets.tweet_id = $2 and tweets.deleted_position is null
+        left join users author on author.user_id = tweets.author_id and author.deleted_position is null
+        left join follows on follows.follower_id = $1 and follows.followed_id = tweets.author_id
+            and follows.until_position is null
+        "#,
+        user.0,
+        tweet.0
+    )
+    .fetch_one(executor)
+    .await?;
+    let holds = if found.has_row {
+        if found.is_readable { Holds::Row } else { Holds::RowPassedOver }
+    } else if tweet < found.floor && found.is_readable && found.is_followed {
+        Holds::BelowFloor
+    } else {
+        Holds::Nothing
+    };
+    let (generation, position, floor) = (found.generation, found.position, found.floor);
+    Ok(Holding { generation, position, holds, floor })
+}
