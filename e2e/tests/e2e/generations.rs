@@ -27,9 +27,9 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 /// So few that the floor is passed all the time.
-const KEPT: i64 = 20;
+pub const KEPT: i64 = 20;
 
-async fn claim(database: &TestDatabase) -> Claim {
+pub async fn claim(database: &TestDatabase) -> Claim {
     Claim::take(&database.database(), "rookery test").await.unwrap()
 }
 
@@ -214,7 +214,7 @@ async fn nobody_notices_a_rebuild_or_a_rollback() {
 }
 
 /// A transaction that has read `table` and is still open: whoever wants the table for itself waits.
-async fn reading<'a>(pool: &'a PgPool, table: &str) -> sqlx::Transaction<'a, sqlx::Postgres> {
+pub async fn reading<'a>(pool: &'a PgPool, table: &str) -> sqlx::Transaction<'a, sqlx::Postgres> {
     let mut transaction = pool.begin().await.unwrap();
     let settings = "set local idle_in_transaction_session_timeout = 0";
     sqlx::query(settings).execute(&mut *transaction).await.unwrap();

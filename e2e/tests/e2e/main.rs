@@ -11,4 +11,5 @@ mod log;
 mod operators;
 mod projection;
 mod relay;
+mod swap;
 mod verification;

@@ -1,0 +1,111 @@
+//! The moment in which another generation takes the place of the live one.
+
+use std::convert::Infallible;
+
+use e2e::database::TestDatabase;
+use e2e::exact::feeds_are_exact;
+use e2e::history::{given, history};
+use e2e::model::Model;
+use events::{Position, RecordedEvent};
+use projector::checkpoint::{self, Checkpoint};
+use projector::generation::{Claim, NEXT, SwapError};
+use projector::projection::Projection;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use super::generations::{KEPT, claim, reading};
+
+/// A live generation at the end of a log, and the next one, which is not as far.
+struct Generations {
+    database: TestDatabase,
+    live: PgPool,
+    log: Vec<RecordedEvent>,
+    claim: Claim,
+    next: Projection,
+    reached: Checkpoint,
+}
+
+/// The next generation has applied all but the last `missing` events.
+async fn generations(missing: i64) -> Generations {
+    let database = TestDatabase::migrated().await;
+    let live = database.pool().await;
+    let log = given(&live, history(&mut StdRng::seed_from_u64(8), 200)).await;
+    let head = Position(i64::try_from(log.len()).unwrap());
+    let projection = Projection::new(live.clone(), live.clone(), KEPT, CancellationToken::new());
+    let mut checkpoint = projection.take_over().await.unwrap();
+    projection.apply_from_log(&mut checkpoint, head).await.unwrap();
+
+    let mut claim = claim(&database).await;
+    let pool = claim.make_next().await.unwrap().connect(2).await.unwrap();
+    let next = Projection::new(live.clone(), pool, KEPT, CancellationToken::new());
+    let mut reached = next.take_over().await.unwrap();
+    next.apply_from_log(&mut reached, Position(head.0 - missing)).await.unwrap();
+    Generations { database, live, log, claim, next, reached }
+}
+
+#[tokio::test]
+async fn a_generation_that_is_behind_does_not_go_live() {
+    let mut generations = generations(1).await;
+    let error = generations.claim.swap(NEXT, async |_| Ok::<(), Infallible>(())).await.unwrap_err();
+    assert!(matches!(error, SwapError::Behind), "{error}");
+    let now = Model::of(&generations.log);
+    feeds_are_exact(&generations.live, &now, None, &now).await;
+    assert_eq!(checkpoint::load(&generations.live).await.unwrap().generation, 1);
+
+    // What it lacks it gets from the catch-up, which is told how far the live one is.
+    let Generations { claim, next, reached, .. } = &mut generations;
+    let catch_up = async |live| next.apply_from_log(reached, live).await;
+    let swapped = claim.swap(NEXT, catch_up).await.unwrap();
+    assert_eq!((swapped.generation, swapped.position.0), (2, now.position));
+    feeds_are_exact(&generations.live, &now, None, &now).await;
+}
+
+/// If the live generation moved on while the other one catches up, that one would be behind again.
+#[tokio::test]
+async fn the_projector_stands_still_from_the_last_catch_up_to_the_swap() {
+    let mut generations = generations(0).await;
+    let elsewhere = generations.database.pool().await;
+    let swapped = generations
+        .claim
+        .swap(NEXT, async |_| {
+            let mut transaction = elsewhere.begin().await?;
+            let write = "lock table checkpoint in row exclusive mode nowait";
+            let refused = sqlx::query(write).execute(&mut *transaction).await.unwrap_err();
+            let code = refused.as_database_error().and_then(|error| error.code()).unwrap();
+            assert_eq!(code, "55P03", "the projector cannot move the checkpoint: {refused}");
+            transaction.rollback().await?;
+            // Readers go on.
+            checkpoint::load(&elsewhere).await.map(|_| ())
+        })
+        .await;
+    assert_eq!(swapped.unwrap().generation, 2);
+}
+
+/// Whoever reads one table while the swap has another and wants that one: without an end to the
+/// swap's patience, every other reader would wait until PostgreSQL looks for deadlocks.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_swap_waits_for_one_reader_the_others_wait_less_than_a_deadlock_takes() {
+    let generations = generations(0).await;
+    let reader = reading(&generations.live, "floors").await;
+    let mut claim = generations.claim;
+    let swap = tokio::spawn(async move {
+        claim.swap(NEXT, async |_| Ok::<(), Infallible>(())).await.unwrap_err()
+    });
+    let mut others = generations.live.acquire().await.unwrap();
+    // PostgreSQL's default `deadlock_timeout`.
+    sqlx::query("set lock_timeout = '1s'").execute(&mut *others).await.unwrap();
+    let mut reads = 0;
+    while !swap.is_finished() {
+        for table in ["checkpoint", "users", "tweets", "follows", "feed_items", "floors"] {
+            let read = sqlx::AssertSqlSafe(format!("select 1 from {table} limit 1"));
+            sqlx::query(read).fetch_optional(&mut *others).await.unwrap();
+        }
+        reads += 1;
+    }
+    assert!(reads > 0);
+    let error = swap.await.unwrap();
+    assert!(matches!(error, SwapError::Busy), "{error}");
+    reader.rollback().await.unwrap();
+}
