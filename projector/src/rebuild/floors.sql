@@ -3,8 +3,8 @@
 -- $1 first reader, $2 the reader after the last, $3 how many tweets a feed keeps
 --
 -- The plan matters: an author's newest tweets are one range of tweets_by_author, and of no author
--- are more than $3 + 1 read. Counting comes first because it is cheap, and most feeds end there:
--- only the long ones are sorted.
+-- are more than $3 + 1 read. Most feeds end with the sum of what their authors wrote, which
+-- tweets_per_author knows: only the long ones are read and sorted.
 insert into floors (user_id, floor)
 select reader.user_id, beyond.tweet_id + 1
 from users reader
@@ -25,12 +25,8 @@ cross join lateral (
 where reader.user_id >= $1 and reader.user_id < $2
     and reader.deleted_position is null
     and $3 < (
-        select count(*)
+        select sum(tweets_per_author.tweets)
         from follows
-        cross join lateral (
-            select from tweets
-            where tweets.author_id = follows.followed_id and tweets.deleted_position is null
-            limit $3::bigint + 1
-        ) as newest
+        join tweets_per_author on tweets_per_author.author_id = follows.followed_id
         where follows.follower_id = reader.user_id and follows.until_position is null
     )
