@@ -44,18 +44,23 @@ pub async fn load(executor: impl PgExecutor<'_>) -> Result<Checkpoint, sqlx::Err
 
 /// Takes over: from now on nobody with an older fence can write.
 ///
+/// This waits for the disk, whatever the session's `synchronous_commit`: a fence that a crash took
+/// back would be handed out again, to someone whose predecessor may still be alive.
+///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
 pub async fn take_over(executor: impl PgExecutor<'_>) -> Result<Checkpoint, sqlx::Error> {
-    sqlx::query_as!(
-        Checkpoint,
+    let row = sqlx::query!(
         r#"
         update checkpoint set fence = fence + 1
-        returning generation, position as "position: Position", fence
+        returning
+            generation, position as "position: Position", fence,
+            set_config('synchronous_commit', 'on', true)
         "#
     )
     .fetch_one(executor)
-    .await
+    .await?;
+    Ok(Checkpoint { generation: row.generation, position: row.position, fence: row.fence })
 }
 
 /// Moves the checkpoint forward from `old` to `position`, announced when the transaction commits:

@@ -73,8 +73,12 @@ async fn the_projector_stands_still_from_the_last_catch_up_to_the_swap() {
             let mut transaction = elsewhere.begin().await?;
             let write = "lock table checkpoint in row exclusive mode nowait";
             let refused = sqlx::query(write).execute(&mut *transaction).await.unwrap_err();
-            let code = refused.as_database_error().and_then(|error| error.code()).unwrap();
-            assert_eq!(code, "55P03", "the projector cannot move the checkpoint: {refused}");
+            let code = refused.as_database_error().unwrap().code();
+            assert_eq!(
+                code.unwrap(),
+                "55P03",
+                "the projector cannot move the checkpoint: {refused}"
+            );
             transaction.rollback().await?;
             // Readers go on.
             checkpoint::load(&elsewhere).await.map(|_| ())

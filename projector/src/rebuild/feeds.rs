@@ -13,8 +13,8 @@ use crate::progress::Progress;
 /// How many readers one statement serves: with a thousand tweets each, half a million rows.
 const READERS_PER_STATEMENT: i64 = 500;
 
-/// Not checked when this is compiled, as the other statements are: tweets_per_author is no part of
-/// the schema.
+/// Not checked when this is compiled, as the other statements are: `tweets_per_author` is no part
+/// of the schema.
 const FLOORS: &str = include_str!("floors.sql");
 const TWEETS_PER_AUTHOR: &str = include_str!("tweets_per_author.sql");
 

@@ -1,0 +1,114 @@
+//! What a projector has in hand: `projector/src/projection.rs`.
+
+use crate::broker::Slice;
+use crate::mutation::Mutation;
+use crate::projector::ProjectorStep;
+use crate::system::Position;
+
+/// `APPLY_MAX_EVENTS` of `projector/src/work.rs`.
+const APPLY_MAX_EVENTS: Position = 2;
+
+/// A batch of messages to apply, or a stall to repair.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Work {
+    /// Where the relay's cursor was, in a look for a stall that has yet to read the checkpoint.
+    published: Option<Position>,
+    /// `apply_slices`: what is left of them, sorted.
+    slices: Vec<Slice>,
+    /// `apply_from_log`: up to where.
+    from_log: Option<Position>,
+    /// `apply_all`: events in hand.
+    run: Vec<Position>,
+    /// The messages to acknowledge at the end.
+    pub deliveries: Vec<Slice>,
+}
+
+impl Work {
+    /// `Session::apply` and `Batch::acknowledge` of these messages.
+    pub fn batch(deliveries: Vec<Slice>) -> Self {
+        let mut slices = deliveries.clone();
+        slices.sort_by_key(|slice| slice.first);
+        Self { slices, deliveries, ..Self::default() }
+    }
+
+    /// A look for a stall that found the relay's cursor at `published`.
+    pub fn look(published: Position) -> Self {
+        Self { published: Some(published), ..Self::default() }
+    }
+
+    /// The rest of that look, which found the checkpoint at `checkpoint`.
+    pub fn repair(&self, checkpoint: Position) -> Option<Self> {
+        let from_log = self.published.filter(|published| checkpoint < *published);
+        from_log.map(|to| Self { from_log: Some(to), ..Self::default() })
+    }
+
+    /// Whether missing events are being read before a slice.
+    pub fn reads_gap(&self) -> bool {
+        self.from_log.is_some() && !self.slices.is_empty()
+    }
+
+    /// Whether a stall was found and is being repaired.
+    pub fn repairs_stall(&self) -> bool {
+        self.from_log.is_some() && self.deliveries.is_empty()
+    }
+
+    pub fn is_done(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub fn next_step(&self, has_taken_over: bool, mutation: Mutation) -> ProjectorStep {
+        let acks_first = mutation == Mutation::AckBeforeCommit && !self.deliveries.is_empty();
+        if self.published.is_some() {
+            ProjectorStep::ReadCheckpoint
+        } else if acks_first {
+            ProjectorStep::Acknowledge
+        } else if !has_taken_over {
+            ProjectorStep::TakeOver
+        } else if !self.run.is_empty() {
+            ProjectorStep::Apply
+        } else if self.from_log.is_some() {
+            ProjectorStep::ReadLog
+        } else {
+            ProjectorStep::Acknowledge
+        }
+    }
+
+    /// The loops of `apply_slices` and `apply_from_log` up to where they next need a database, at
+    /// `checkpoint`.
+    pub fn go_on(&mut self, checkpoint: Position, mutation: Mutation) {
+        if !self.run.is_empty() || self.published.is_some() {
+            return;
+        }
+        self.from_log = self.from_log.filter(|to| checkpoint < *to);
+        if self.from_log.is_some() {
+            return;
+        }
+        let (reads_gaps, filters) =
+            (mutation != Mutation::NoGapRead, mutation != Mutation::KnownEventsAreKept);
+        let mut end = checkpoint;
+        while let Some(slice) = self.slices.first().copied() {
+            if reads_gaps && slice.first > end + 1 {
+                break;
+            }
+            let events = (slice.first..=slice.last).filter(|event| !filters || *event > end);
+            self.run.extend(events);
+            end = self.run.last().copied().unwrap_or(end);
+            self.slices.remove(0);
+        }
+        if self.run.is_empty() {
+            self.from_log = self.slices.first().map(|slice| slice.first - 1);
+        }
+    }
+
+    /// `read::after` in `apply_from_log`, with a log that ends at `head`.
+    pub fn read_log(&mut self, after: Position, head: Position) {
+        let to = self.from_log.expect("something is read from the log").min(head);
+        self.run = (after + 1..=to.min(after + APPLY_MAX_EVENTS)).collect();
+    }
+
+    /// `work::next_transaction`: takes the events of one out of the run.
+    pub fn next_transaction(&mut self) -> Vec<Position> {
+        let count = self.run.len().min(usize::from(APPLY_MAX_EVENTS));
+        self.run.drain(..count).collect()
+    }
+}
