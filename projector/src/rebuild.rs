@@ -4,6 +4,7 @@
 //! **Invariant**: until the swap nothing of the live generation is touched, so a rebuild that ends
 //! early, for whatever reason, has changed nothing. What it left is removed by the next one.
 
+mod copy;
 mod feeds;
 mod indexes;
 mod replay;
@@ -21,12 +22,12 @@ use crate::progress::{Phase, Progress, Reporter};
 use crate::projection::{Projection, ProjectionError};
 use crate::verify::{self, DIFFERENCES_LISTED, Facts, Report, VerifyError};
 
-/// How many connections write feeds: one more than that rarely pays, because each keeps a core of
-/// PostgreSQL busy.
+/// How many connections work out feeds: one more than that rarely pays, because each keeps a core
+/// of PostgreSQL busy.
 const FEED_CONNECTIONS: u32 = 2;
 
-/// One for each writer and one for the progress.
-const CONNECTIONS: u32 = FEED_CONNECTIONS + 1;
+/// One for each of them, one that takes in what they found, and one for the progress.
+const CONNECTIONS: u32 = FEED_CONNECTIONS + 2;
 
 /// For sorting a new index, per connection: fewer passes over what does not fit into memory.
 const INDEX_MEMORY: &str = "256MB";

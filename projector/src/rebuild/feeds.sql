@@ -1,17 +1,22 @@
--- Writes the feeds of a range of readers, each from its floor up: the definition, word for word.
+-- The feeds of a range of readers, each from its floor up: the definition, word for word.
 --
 -- $1 first reader, $2 the reader after the last
 --
 -- In the order of the key, so that the index which is made afterwards finds its input sorted, and a
 -- page of a feed lies together.
-insert into feed_items (user_id, tweet_id)
-select reader.user_id, tweets.tweet_id
+select
+    reader.user_id,
+    array(
+        select tweets.tweet_id
+        from follows
+        join users author on author.user_id = follows.followed_id and author.deleted_position is null
+        join tweets on tweets.author_id = follows.followed_id
+            and tweets.tweet_id >= coalesce(floors.floor, 0)
+            and tweets.deleted_position is null
+        where follows.follower_id = reader.user_id and follows.until_position is null
+        order by tweets.tweet_id
+    ) as "tweets!"
 from users reader
 left join floors on floors.user_id = reader.user_id
-join follows on follows.follower_id = reader.user_id and follows.until_position is null
-join users author on author.user_id = follows.followed_id and author.deleted_position is null
-join tweets on tweets.author_id = follows.followed_id
-    and tweets.tweet_id >= coalesce(floors.floor, 0)
-    and tweets.deleted_position is null
 where reader.user_id >= $1 and reader.user_id < $2 and reader.deleted_position is null
-order by reader.user_id, tweets.tweet_id
+order by reader.user_id
