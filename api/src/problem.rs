@@ -30,6 +30,32 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     position: Option<Position>,
+    challenge: Option<Challenge>,
+}
+
+/// What a caller is asked for in `WWW-Authenticate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Challenge {
+    /// `X-User-ID`, the development login.
+    UserHeader,
+    /// A bearer token: there was none.
+    Bearer,
+    /// The same, in a form that can be understood.
+    InvalidRequest,
+    /// The same: the one that came proves nothing.
+    InvalidToken,
+}
+
+impl Challenge {
+    /// RFC 6750, section 3, for bearer tokens.
+    const fn header(self) -> &'static str {
+        match self {
+            Self::UserHeader => "X-User-ID",
+            Self::Bearer => "Bearer realm=\"rookery\"",
+            Self::InvalidRequest => "Bearer realm=\"rookery\", error=\"invalid_request\"",
+            Self::InvalidToken => "Bearer realm=\"rookery\", error=\"invalid_token\"",
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -49,12 +75,20 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self { status, name, title, detail: detail.into(), errors: Vec::new(), position: None }
+        let detail = detail.into();
+        Self { status, name, title, detail, errors: Vec::new(), position: None, challenge: None }
     }
 
     #[must_use]
-    pub fn unauthenticated(detail: impl Into<String>) -> Self {
+    pub fn unauthenticated(challenge: Challenge, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Who is calling?", detail)
+            .challenging(challenge)
+    }
+
+    /// The same, saying what to send instead.
+    #[must_use]
+    pub fn challenging(self, challenge: Challenge) -> Self {
+        Self { challenge: Some(challenge), ..self }
     }
 
     #[must_use]
@@ -182,8 +216,9 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("X-User-ID"));
+        if let Some(challenge) = self.challenge {
+            let challenge = HeaderValue::from_static(challenge.header());
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(position) = self.position {
             headers.insert(LOG_POSITION, position.0.into());

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use events::Position;
@@ -79,13 +80,15 @@ impl ServiceError {
 /// [`ServiceError`], which says what an operator should do.
 pub async fn run(config: Config) -> Result<(), ServiceError> {
     let address = config.address().map_err(ServiceError::Usage)?;
-    let log_database = Database::parse("DATABASE_URL", &config.database_url, "rookery api: log")?;
+    let authentication = config.authentication().map_err(ServiceError::Usage)?;
+    let log_url = config.database_url.expose();
+    let log_database = Database::parse("DATABASE_URL", log_url, "rookery api: log")?;
     let feed_database = match &config.feed_database_url {
-        Some(url) => Database::parse("FEED_DATABASE_URL", url, "rookery api: feed")?,
-        None => Database::parse("DATABASE_URL", &config.database_url, "rookery api: feed")?,
+        Some(url) => Database::parse("FEED_DATABASE_URL", url.expose(), "rookery api: feed")?,
+        None => Database::parse("DATABASE_URL", log_url, "rookery api: feed")?,
     };
     let broker = match &config.amqp_url {
-        Some(url) if !config.no_relay => Some(Broker::parse(url)?),
+        Some(url) if !config.no_relay => Some(Broker::parse(url.expose())?),
         _ => None,
     };
 
@@ -121,7 +124,9 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
         Some((listener, address)) => {
             let feed = feed_database.connect(config.feed_connections).await?;
             let checkpoint = parts.follow_checkpoint(feed_database, feed.clone());
+            let callers = authentication.description();
             let state = AppState {
+                authentication: Arc::new(authentication),
                 appender: parts.start_appender(log, log_head),
                 log: log_reads.connect(LOG_READ_CONNECTIONS).await?,
                 feed,
@@ -131,7 +136,8 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                 relay: relay_state,
                 metrics: parts.start_metrics()?,
             };
-            tracing::info!(http.address = %address, relay = !config.no_relay, "listening");
+            let relay = !config.no_relay;
+            tracing::info!(http.address = %address, http.callers = callers, relay, "listening");
             parts.serve(listener, state);
         }
     }

@@ -10,6 +10,7 @@ pub mod gate;
 pub mod model;
 pub mod process;
 pub mod system;
+pub mod token;
 pub mod vhost;
 
 use std::time::Duration;
