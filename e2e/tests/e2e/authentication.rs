@@ -2,6 +2,8 @@
 
 use std::process::Output;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use e2e::client::{Answer, Rookery};
 use e2e::database::TestDatabase;
 use e2e::process::{Process, run};
@@ -86,10 +88,13 @@ async fn a_token_says_who_is_calling_whatever_kind_of_key_it_is_signed_with() {
 async fn a_token_signed_with_the_public_key_as_a_secret_is_refused() {
     let system = System::start().await;
     let ada = system.client.register("ada").await;
-    for (_, pem) in [RSA, P256, ED25519] {
+    // The key itself begins after so many bytes, which say of what kind it is.
+    for ((_, pem), prefix) in [(RSA, 24), (P256, 26), (ED25519, 12)] {
         let (mut api, rookery) = with_tokens(&system, &[("JWT_PUBLIC_KEY", pem)]).await;
-        for secret in [pem, pem.trim()] {
-            let token = Issuer::with_secret(secret.as_bytes()).token_for(ada);
+        let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let der = BASE64_STANDARD.decode(base64).unwrap();
+        for secret in [pem.as_bytes(), pem.trim().as_bytes(), &der, &der[prefix..]] {
+            let token = Issuer::with_secret(secret).token_for(ada);
             let answer = Answer::of(feed(&rookery).bearer_auth(token)).await;
             is_refused(&answer, StatusCode::UNAUTHORIZED, INVALID_TOKEN, pem);
         }
