@@ -11,7 +11,8 @@ use crate::secret::Secret;
 
 /// Rookery's HTTP service and outbox relay.
 ///
-/// Applies the migrations at start. Both parts run in one process unless a flag leaves one out.
+/// Applies the log's migrations at start, or waits for who may. Both parts run in one process unless
+/// a flag leaves one out.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "api",
@@ -19,10 +20,12 @@ use crate::secret::Secret;
     after_help = "Examples:\n  \
         api                                   both parts, on http://127.0.0.1:8003\n  \
         api --no-relay --bind 127.0.0.1:8004  one more HTTP server beside it\n  \
-        api --no-http                         one more relay, ready to take over\n\n\
+        api --no-http                         one more relay, ready to take over\n  \
+        api --migrate-only                    as the database's owner: see scripts/roles\n\n\
         Exit codes: 0 stopped in order, 1 failed, 2 bad usage.\n\
         Logs go to standard error: for people on a terminal, JSON elsewhere; RUST_LOG filters them."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Config {
     /// PostgreSQL with the log: events, outbox cursor, decision state.
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
@@ -38,7 +41,7 @@ pub struct Config {
         env,
         hide_env_values = true,
         value_name = "URL",
-        required_unless_present = "no_relay"
+        required_unless_present_any = ["no_relay", "migrate_only"]
     )]
     pub amqp_url: Option<Secret>,
 
@@ -67,6 +70,10 @@ pub struct Config {
     /// Believe X-User-ID on any address, because a gateway in front sets it and strips what clients send.
     #[arg(long, env)]
     pub trust_user_header: bool,
+
+    /// Apply the log's migrations, as a role that may, and exit.
+    #[arg(long, conflicts_with_all = ["no_http", "no_relay"])]
+    pub migrate_only: bool,
 
     /// Serve no HTTP: only relay.
     #[arg(long, conflicts_with = "no_relay")]

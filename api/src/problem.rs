@@ -4,6 +4,8 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use events::Position;
+use events::store::is_connection_failure;
+use events::store::schema::is_absent;
 use serde::Serialize;
 
 use crate::appender::Refusal;
@@ -188,7 +190,12 @@ impl From<Rejection> for Problem {
 /// A read that failed. The log and the read model are away or slow: nothing that a client did.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        if events::store::is_connection_failure(&error) {
+        if is_absent(&error) {
+            Self::unavailable(
+                "read-model-absent",
+                "the read model is not there yet, or older than this release; the projector makes it",
+            )
+        } else if is_connection_failure(&error) {
             tracing::warn!(%error, "a read found no database");
             Self::unavailable(
                 "database-unavailable",

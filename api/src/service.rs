@@ -91,10 +91,24 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
         Some(url) if !config.no_relay => Some(Broker::parse(url.expose())?),
         _ => None,
     };
+    let shutdown = shutdown_on_signal().map_err(ServiceError::Signals)?;
 
     // Before any limit on statements: a migration may take as long as it takes.
-    Schema::Log.migrate(&log_database.connect(1).await?).await?;
-    Schema::Feed.migrate(&feed_database.connect(1).await?).await?;
+    if config.migrate_only {
+        Schema::Log.migrate(&log_database.connect(1).await?).await?;
+        tracing::info!("the log has the schema of this release");
+        return Ok(());
+    }
+    Schema::Log.migrate_or_wait(&log_database.connect(1).await?, &shutdown).await?;
+    if shutdown.is_cancelled() {
+        return Ok(());
+    }
+    // The projector makes and migrates the read model; commands are accepted without it.
+    if !config.no_http && !Schema::Feed.is_there(&feed_database.connect(1).await?).await? {
+        tracing::warn!(
+            "the read model is not there yet, or older than this release; until the projector has made it, reads are answered 503"
+        );
+    }
     // A command is answered once it is durable, whatever the server's default is.
     let log_database = log_database
         .with_settings([("synchronous_commit", "on")])
@@ -105,7 +119,6 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
     let log = log_database.connect(LOG_CONNECTIONS).await?;
 
     let listener = if config.no_http { None } else { Some(listen(&config.bind, address).await?) };
-    let shutdown = shutdown_on_signal().map_err(ServiceError::Signals)?;
     let (log_head, log_head_seen) = watch::channel(Position::START);
     let parts = Parts::new(shutdown);
 

@@ -9,3 +9,4 @@ mod log;
 mod operators;
 mod projection;
 mod relay;
+mod start;
