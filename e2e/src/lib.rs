@@ -9,6 +9,7 @@ pub mod database;
 pub mod gate;
 pub mod model;
 pub mod process;
+pub mod roles;
 pub mod system;
 pub mod token;
 pub mod vhost;

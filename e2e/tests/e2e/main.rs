@@ -9,4 +9,5 @@ mod log;
 mod operators;
 mod projection;
 mod relay;
+mod roles;
 mod start;
