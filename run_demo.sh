@@ -370,13 +370,14 @@ executable() { sed -n 's/.*"executable":"\([^"]*\/'"$1"'\)".*/\1/p' <<<"$2" | ta
 start() {
   local port=$DEFAULT_PORT last=$((DEFAULT_PORT + PORTS_TO_TRY))
   step 'api and projector'
+  # First, because the api is ready only when the projector has made the read model.
+  start_process PROJECTOR_PID "$RUN_DIR/projector.log" "$PROJECTOR" run
+  PROJECTOR_BORN=$(born "$PROJECTOR_PID")
+  save_state
   until { ! port_answers "$port" || taken "$port"; } && start_api "$port"; do
     port=$((port + 1))
     if [ "$port" = "$last" ]; then fail "no free port between $DEFAULT_PORT and $last"; fi
   done
-  start_process PROJECTOR_PID "$RUN_DIR/projector.log" "$PROJECTOR" run
-  PROJECTOR_BORN=$(born "$PROJECTOR_PID")
-  save_state
   say "api is ready at $API_URL, log $(short "$RUN_DIR/api.log")"
   say "projector runs, log $(short "$RUN_DIR/projector.log")"
   step_done

@@ -322,7 +322,7 @@ given_broker_answers() {
 compose() {
   local command=(docker-compose)
   if compose_plugin_exists; then command=(docker compose); fi
-  ROOKERY_POSTGRES_PORT=$(port_of POSTGRES) ROOKERY_AMQP_PORT=$(port_of AMQP) ROOKERY_UI_PORT=$(port_of UI) \
+  ROOKERY_POSTGRES_PASSWORD=rookery ROOKERY_POSTGRES_PORT=$(port_of POSTGRES) ROOKERY_AMQP_PORT=$(port_of AMQP) ROOKERY_UI_PORT=$(port_of UI) \
     "${command[@]}" -p "rookery-$HASH" -f "$ROOT/docker-compose.yml" "$@" </dev/null >&2
 }
 
@@ -716,7 +716,11 @@ query() {
 
 postgres_accepts() { [ "$(query postgres postgres 'select 1' 2>/dev/null)" = 1 ]; }
 
-database_answers() { postmaster >/dev/null && [ "$(query rookery rookery 'select 1' 2>/dev/null)" = 1 ]; }
+# As the role that create_role_and_database makes, with all that it is given there: an older cluster gets the rest.
+database_answers() {
+  local select='select rolcreaterole::int from pg_roles where rolname = current_user'
+  postmaster >/dev/null && [ "$(query rookery rookery "$select" 2>/dev/null)" = 1 ]
+}
 
 start_database() {
   local began dir attempt
@@ -797,17 +801,17 @@ launch_postgres() {
   postmaster >/dev/null && postgres_accepts
 }
 
-# The role is an ordinary one, as in production, but may create databases, so that each test can have its own, and
-# do what tests and benchmarks do to a server: look at it, end its sessions, have it write a checkpoint.
+# The role is an ordinary one, as in production, but may create databases and roles, so that each test can have its own,
+# and do what tests and benchmarks do to a server: look at it, end its sessions, have it write a checkpoint.
 create_role_and_database() {
   local roles
   if database_answers; then return 0; fi
   if [ -z "$(query postgres postgres "select 1 from pg_roles where rolname = 'rookery'")" ]; then
     roles=$(query postgres postgres "select string_agg(rolname, ', ') from pg_roles
       where rolname in ('pg_monitor', 'pg_signal_backend', 'pg_checkpoint')")
-    query postgres postgres "create role rookery login createdb in role $roles"
+    query postgres postgres "create role rookery login in role $roles"
   fi
-  query postgres postgres "alter role rookery password '$(secret postgres.rookery.password)'"
+  query postgres postgres "alter role rookery createdb createrole password '$(secret postgres.rookery.password)'"
   if [ -z "$(query postgres postgres "select 1 from pg_database where datname = 'rookery'")" ]; then
     query postgres postgres "create database rookery owner rookery"
   fi

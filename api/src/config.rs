@@ -4,10 +4,15 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::NonEmptyStringValueParser;
+
+use crate::authentication::{Authentication, Key, Tokens};
+use crate::secret::Secret;
 
 /// Rookery's HTTP service and outbox relay.
 ///
-/// Applies the migrations at start. Both parts run in one process unless a flag leaves one out.
+/// Applies the log's migrations at start, or waits for who may. Both parts run in one process unless
+/// a flag leaves one out.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "api",
@@ -15,18 +20,20 @@ use clap::Parser;
     after_help = "Examples:\n  \
         api                                   both parts, on http://127.0.0.1:8003\n  \
         api --no-relay --bind 127.0.0.1:8004  one more HTTP server beside it\n  \
-        api --no-http                         one more relay, ready to take over\n\n\
+        api --no-http                         one more relay, ready to take over\n  \
+        api --migrate-only                    as the database's owner: see scripts/roles\n\n\
         Exit codes: 0 stopped in order, 1 failed, 2 bad usage.\n\
         Logs go to standard error: for people on a terminal, JSON elsewhere; RUST_LOG filters them."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Config {
     /// PostgreSQL with the log: events, outbox cursor, decision state.
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
-    pub database_url: String,
+    pub database_url: Secret,
 
     /// PostgreSQL with the read model [default: the same as --database-url].
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
-    pub feed_database_url: Option<String>,
+    pub feed_database_url: Option<Secret>,
 
     /// RabbitMQ, for the relay. May be away: commands are accepted all the same.
     #[arg(
@@ -34,17 +41,39 @@ pub struct Config {
         env,
         hide_env_values = true,
         value_name = "URL",
-        required_unless_present = "no_relay"
+        required_unless_present_any = ["no_relay", "migrate_only"]
     )]
-    pub amqp_url: Option<String>,
+    pub amqp_url: Option<Secret>,
 
-    /// Where to listen. Beyond loopback only with --trust-user-header.
+    /// Where to listen. Beyond loopback only with a JWT key or with --trust-user-header.
     #[arg(long, env, default_value = "127.0.0.1:8003", value_name = "HOST:PORT")]
     pub bind: String,
+
+    /// Callers send bearer tokens: JWTs with `sub` and `exp`, signed with HS256 and this secret.
+    ///
+    /// Its bytes are the key as they are, 32 at least. X-User-ID is not believed any more. Better
+    /// given as a variable: everyone on a machine can see the arguments of a process.
+    #[arg(long, env, hide_env_values = true, value_name = "SECRET", group = "jwt_key")]
+    pub jwt_secret: Option<Secret>,
+
+    /// The same, signed for this public key: RS256 for RSA, ES256 for P-256, EdDSA for Ed25519.
+    ///
+    /// The path of a PEM file, or the PEM text itself (-----BEGIN PUBLIC KEY-----). The key alone
+    /// decides on the algorithm; what a token says about itself does not matter.
+    #[arg(long, env, hide_env_values = true, value_name = "PEM", group = "jwt_key")]
+    pub jwt_public_key: Option<Secret>,
+
+    /// What this service is called in the `aud` of tokens [default: only tokens without one are accepted].
+    #[arg(long, env, value_name = "NAME", requires = "jwt_key", value_parser = NonEmptyStringValueParser::new())]
+    pub jwt_audience: Option<String>,
 
     /// Believe X-User-ID on any address, because a gateway in front sets it and strips what clients send.
     #[arg(long, env)]
     pub trust_user_header: bool,
+
+    /// Apply the log's migrations, as a role that may, and exit.
+    #[arg(long, conflicts_with_all = ["no_http", "no_relay"])]
+    pub migrate_only: bool,
 
     /// Serve no HTTP: only relay.
     #[arg(long, conflicts_with = "no_relay")]
@@ -75,14 +104,36 @@ impl Config {
             .ok()
             .and_then(|mut addresses| addresses.next())
             .ok_or_else(|| format!("BIND={} is not HOST:PORT", self.bind))?;
-        if !address.ip().is_loopback() && !self.trust_user_header {
+        let proven = self.jwt_secret.is_some() || self.jwt_public_key.is_some();
+        if !address.ip().is_loopback() && !proven && !self.trust_user_header {
             return Err(format!(
                 "BIND={} is reachable from other machines, and X-User-ID is believed without proof; \
-                 bind to 127.0.0.1, or give --trust-user-header if a gateway in front sets that header",
+                 bind to 127.0.0.1, or have callers send tokens (--jwt-secret, --jwt-public-key), or \
+                 give --trust-user-header if a gateway in front sets that header",
                 self.bind
             ));
         }
         Ok(address)
+    }
+
+    /// How callers say who they are.
+    ///
+    /// # Errors
+    /// A sentence that says what to change.
+    pub fn authentication(&self) -> Result<Authentication, String> {
+        let key = match (&self.jwt_secret, &self.jwt_public_key) {
+            (Some(secret), _) => Key::from_secret(secret),
+            (None, Some(key)) => Key::from_pem_or_path(key.expose()),
+            (None, None) => return Ok(Authentication::UserHeader),
+        };
+        let key = key.map_err(|error| error.to_string())?;
+        if self.trust_user_header {
+            let detail = "--trust-user-header and a JWT key exclude each other: either a gateway says \
+                          who is calling, or a token does";
+            return Err(detail.to_owned());
+        }
+        let tokens = Tokens::new(key, self.jwt_audience.as_deref());
+        Ok(Authentication::Tokens(Box::new(tokens)))
     }
 
     /// See `--min-position-patience-ms`.
@@ -96,9 +147,15 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn config(arguments: &[&str]) -> Config {
+    const SECRET: &str = "a secret of thirty-two bytes, or more";
+
+    fn parse(arguments: &[&str]) -> Result<Config, clap::Error> {
         let required = ["api", "--database-url", "postgres://x", "--amqp-url", "amqp://x"];
-        Config::parse_from(required.iter().chain(arguments))
+        Config::try_parse_from(required.iter().chain(arguments))
+    }
+
+    fn config(arguments: &[&str]) -> Config {
+        parse(arguments).unwrap()
     }
 
     #[test]
@@ -107,5 +164,28 @@ mod tests {
         assert!(config(&["--bind", "[::1]:8003"]).address().is_ok());
         assert!(config(&["--bind", "0.0.0.0:8003"]).address().is_err());
         assert!(config(&["--bind", "0.0.0.0:8003", "--trust-user-header"]).address().is_ok());
+        assert!(config(&["--bind", "0.0.0.0:8003", "--jwt-secret", SECRET]).address().is_ok());
+    }
+
+    #[test]
+    fn a_caller_is_believed_in_one_way_only() {
+        assert!(matches!(config(&[]).authentication(), Ok(Authentication::UserHeader)));
+        let with_secret = config(&["--jwt-secret", SECRET, "--jwt-audience", "rookery"]);
+        assert!(matches!(with_secret.authentication(), Ok(Authentication::Tokens(_))));
+        let both = config(&["--jwt-secret", SECRET, "--trust-user-header"]).authentication();
+        assert!(both.unwrap_err().contains("--trust-user-header"));
+        assert!(parse(&["--jwt-secret", SECRET, "--jwt-public-key", "key.pem"]).is_err());
+        assert!(parse(&["--jwt-audience", "rookery"]).is_err(), "nobody would look at it");
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let config = config(&["--jwt-secret", SECRET]);
+        let shown = format!("{config:?} {:?}", config.authentication());
+        for secret in [SECRET, "postgres://x", "amqp://x"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        let bytes = format!("{:?}", SECRET.as_bytes());
+        assert!(!shown.contains(bytes.trim_matches(['[', ']'])), "{shown}");
     }
 }

@@ -4,6 +4,7 @@
 //! log; a read goes `routes` → `handlers` → `views`.
 
 pub mod appender;
+pub mod authentication;
 mod caller;
 pub mod config;
 pub mod domain;
@@ -14,6 +15,7 @@ pub mod position;
 pub mod problem;
 pub mod relay;
 mod routes;
+pub mod secret;
 mod server;
 pub mod service;
 mod state;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use events::runtime::SHUTDOWN_DEADLINE;
 use events::store::follow::follow;
+use events::store::schema::is_absent;
 use events::store::{CHECKPOINT_CHANNEL, Database, LOG_CHANNEL, read};
 use events::{Clock, Position};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -110,7 +111,11 @@ impl Parts {
         let (sender, checkpoint) = watch::channel(Position::START);
         let stop = self.stop_appender.clone();
         self.start("following the checkpoint", &self.appender, async move {
-            let read = || views::checkpoint(&feed);
+            // Before the projector has made the read model, nothing has been applied to it.
+            let read = async || match views::checkpoint(&feed).await {
+                Err(error) if is_absent(&error) => Ok(Position::START),
+                checkpoint => checkpoint,
+            };
             follow(&database, CHECKPOINT_CHANNEL, &sender, read, &stop).await?;
             Ok(())
         });

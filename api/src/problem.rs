@@ -4,6 +4,8 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use events::Position;
+use events::store::is_connection_failure;
+use events::store::schema::is_absent;
 use serde::Serialize;
 
 use crate::appender::Refusal;
@@ -30,6 +32,32 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     position: Option<Position>,
+    challenge: Option<Challenge>,
+}
+
+/// What a caller is asked for in `WWW-Authenticate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Challenge {
+    /// `X-User-ID`, the development login.
+    UserHeader,
+    /// A bearer token: there was none.
+    Bearer,
+    /// The same, in a form that can be understood.
+    InvalidRequest,
+    /// The same: the one that came proves nothing.
+    InvalidToken,
+}
+
+impl Challenge {
+    /// RFC 6750, section 3, for bearer tokens.
+    const fn header(self) -> &'static str {
+        match self {
+            Self::UserHeader => "X-User-ID",
+            Self::Bearer => "Bearer realm=\"rookery\"",
+            Self::InvalidRequest => "Bearer realm=\"rookery\", error=\"invalid_request\"",
+            Self::InvalidToken => "Bearer realm=\"rookery\", error=\"invalid_token\"",
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -49,12 +77,20 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self { status, name, title, detail: detail.into(), errors: Vec::new(), position: None }
+        let detail = detail.into();
+        Self { status, name, title, detail, errors: Vec::new(), position: None, challenge: None }
     }
 
     #[must_use]
-    pub fn unauthenticated(detail: impl Into<String>) -> Self {
+    pub fn unauthenticated(challenge: Challenge, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Who is calling?", detail)
+            .challenging(challenge)
+    }
+
+    /// The same, saying what to send instead.
+    #[must_use]
+    pub fn challenging(self, challenge: Challenge) -> Self {
+        Self { challenge: Some(challenge), ..self }
     }
 
     #[must_use]
@@ -154,7 +190,12 @@ impl From<Rejection> for Problem {
 /// A read that failed. The log and the read model are away or slow: nothing that a client did.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        if events::store::is_connection_failure(&error) {
+        if is_absent(&error) {
+            Self::unavailable(
+                "read-model-absent",
+                "the read model is not there yet, or older than this release; the projector makes it",
+            )
+        } else if is_connection_failure(&error) {
             tracing::warn!(%error, "a read found no database");
             Self::unavailable(
                 "database-unavailable",
@@ -182,8 +223,9 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("X-User-ID"));
+        if let Some(challenge) = self.challenge {
+            let challenge = HeaderValue::from_static(challenge.header());
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(position) = self.position {
             headers.insert(LOG_POSITION, position.0.into());

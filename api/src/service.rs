@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use events::Position;
@@ -79,19 +80,35 @@ impl ServiceError {
 /// [`ServiceError`], which says what an operator should do.
 pub async fn run(config: Config) -> Result<(), ServiceError> {
     let address = config.address().map_err(ServiceError::Usage)?;
-    let log_database = Database::parse("DATABASE_URL", &config.database_url, "rookery api: log")?;
+    let authentication = config.authentication().map_err(ServiceError::Usage)?;
+    let log_url = config.database_url.expose();
+    let log_database = Database::parse("DATABASE_URL", log_url, "rookery api: log")?;
     let feed_database = match &config.feed_database_url {
-        Some(url) => Database::parse("FEED_DATABASE_URL", url, "rookery api: feed")?,
-        None => Database::parse("DATABASE_URL", &config.database_url, "rookery api: feed")?,
+        Some(url) => Database::parse("FEED_DATABASE_URL", url.expose(), "rookery api: feed")?,
+        None => Database::parse("DATABASE_URL", log_url, "rookery api: feed")?,
     };
     let broker = match &config.amqp_url {
-        Some(url) if !config.no_relay => Some(Broker::parse(url)?),
+        Some(url) if !config.no_relay => Some(Broker::parse(url.expose())?),
         _ => None,
     };
+    let shutdown = shutdown_on_signal().map_err(ServiceError::Signals)?;
 
     // Before any limit on statements: a migration may take as long as it takes.
-    Schema::Log.migrate(&log_database.connect(1).await?).await?;
-    Schema::Feed.migrate(&feed_database.connect(1).await?).await?;
+    if config.migrate_only {
+        Schema::Log.migrate(&log_database.connect(1).await?).await?;
+        tracing::info!("the log has the schema of this release");
+        return Ok(());
+    }
+    Schema::Log.migrate_or_wait(&log_database.connect(1).await?, &shutdown).await?;
+    if shutdown.is_cancelled() {
+        return Ok(());
+    }
+    // The projector makes and migrates the read model; commands are accepted without it.
+    if !config.no_http && !Schema::Feed.is_there(&feed_database.connect(1).await?).await? {
+        tracing::warn!(
+            "the read model is not there yet, or older than this release; until the projector has made it, reads are answered 503"
+        );
+    }
     // A command is answered once it is durable, whatever the server's default is.
     let log_database = log_database
         .with_settings([("synchronous_commit", "on")])
@@ -102,7 +119,6 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
     let log = log_database.connect(LOG_CONNECTIONS).await?;
 
     let listener = if config.no_http { None } else { Some(listen(&config.bind, address).await?) };
-    let shutdown = shutdown_on_signal().map_err(ServiceError::Signals)?;
     let (log_head, log_head_seen) = watch::channel(Position::START);
     let parts = Parts::new(shutdown);
 
@@ -121,7 +137,9 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
         Some((listener, address)) => {
             let feed = feed_database.connect(config.feed_connections).await?;
             let checkpoint = parts.follow_checkpoint(feed_database, feed.clone());
+            let callers = authentication.description();
             let state = AppState {
+                authentication: Arc::new(authentication),
                 appender: parts.start_appender(log, log_head),
                 log: log_reads.connect(LOG_READ_CONNECTIONS).await?,
                 feed,
@@ -131,7 +149,8 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                 relay: relay_state,
                 metrics: parts.start_metrics()?,
             };
-            tracing::info!(http.address = %address, relay = !config.no_relay, "listening");
+            let relay = !config.no_relay;
+            tracing::info!(http.address = %address, http.callers = callers, relay, "listening");
             parts.serve(listener, state);
         }
     }

@@ -1,17 +1,21 @@
 //! What every handler can reach.
 
+use std::sync::Arc;
+
 use events::Position;
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
 use tokio::sync::watch;
 
 use crate::appender::Appender;
+use crate::authentication::Authentication;
 use crate::position::Freshness;
 use crate::relay::RelayState;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState {
+    pub authentication: Arc<Authentication>,
     pub appender: Appender,
     /// Reads of the log: its head, and nothing that a page depends on.
     pub log: PgPool,

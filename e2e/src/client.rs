@@ -18,6 +18,8 @@ pub struct Answer {
     pub position: Option<Position>,
     pub link: Option<String>,
     pub retry_after: Option<String>,
+    /// `WWW-Authenticate`
+    pub challenge: Option<String>,
     pub content_type: String,
     pub body: Value,
 }
@@ -111,11 +113,12 @@ impl Answer {
         let position = header("x-log-position")
             .map(|text| text.parse::<Position>().expect("a position is a number"));
         let (link, retry_after) = (header("link"), header("retry-after"));
+        let challenge = header("www-authenticate");
         let content_type = header("content-type").unwrap_or_default();
         let status = response.status();
         let text = response.text().await.unwrap_or_default();
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Self { status, position, link, retry_after, content_type, body }
+        Self { status, position, link, retry_after, challenge, content_type, body }
     }
 
     /// The path behind `Link: <…>; rel="next"`.

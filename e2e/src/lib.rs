@@ -11,7 +11,9 @@ pub mod gate;
 pub mod history;
 pub mod model;
 pub mod process;
+pub mod roles;
 pub mod system;
+pub mod token;
 pub mod vhost;
 
 use std::time::Duration;

@@ -6,6 +6,7 @@
 //!                                                                 rookery.feed.dead-letters
 //! ```
 
+use std::fmt;
 use std::time::Duration;
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
@@ -69,9 +70,16 @@ pub enum BrokerError {
 }
 
 /// Where the broker is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Broker {
     uri: AMQPUri,
+}
+
+/// Without the user and the password.
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("vhost", &self.uri.vhost).finish_non_exhaustive()
+    }
 }
 
 impl Broker {

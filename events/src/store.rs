@@ -8,6 +8,7 @@ pub mod outbox;
 pub mod read;
 pub mod schema;
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -46,10 +47,17 @@ pub const INDEXED_PLANS: [(&str, &str); 7] = [
 ];
 
 /// A database that was named by a setting: where it is, and how sessions on it behave.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Database {
     options: PgConnectOptions,
     setting: &'static str,
+}
+
+/// Without the options, which have the password among them.
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("setting", &self.setting).finish_non_exhaustive()
+    }
 }
 
 /// Why there is no connection to a database.

@@ -58,7 +58,7 @@ pub async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
 fn describe(current: &Result<bool, sqlx::Error>) -> &'static str {
     match current {
         Ok(true) => "ready",
-        Ok(false) => "its schema is older than this release",
+        Ok(false) => "its schema is not there yet, or older than this release",
         Err(_) => "unreachable",
     }
 }

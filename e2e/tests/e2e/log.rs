@@ -53,3 +53,13 @@ async fn a_schema_of_a_newer_release_is_refused() {
     let refused = Schema::Log.migrate(&pool).await.unwrap_err();
     assert!(matches!(refused, SchemaError::Newer { version: 9999, .. }), "{refused}");
 }
+
+#[tokio::test]
+async fn a_migration_that_is_not_what_was_applied_is_refused() {
+    let database = TestDatabase::migrated().await;
+    let pool = database.pool().await;
+    let changed = "update log_migrations set checksum = '' where version = 2";
+    sqlx::query(changed).execute(&pool).await.unwrap();
+    let refused = Schema::Log.migrate(&pool).await.unwrap_err();
+    assert!(refused.to_string().contains("modified"), "{refused}");
+}

@@ -1,6 +1,7 @@
 //! Rookery on real servers: each guarantee, and what happens when something fails.
 
 mod appender;
+mod authentication;
 mod explain;
 mod explain_command;
 mod faults;
@@ -11,5 +12,7 @@ mod log;
 mod operators;
 mod projection;
 mod relay;
+mod roles;
+mod start;
 mod swap;
 mod verification;

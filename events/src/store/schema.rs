@@ -5,6 +5,9 @@
 
 use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
+use tokio_util::sync::CancellationToken;
+
+use crate::retry::{Failure, Retry};
 
 /// One of the two schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,38 @@ pub enum SchemaError {
     Newer { schema: &'static str, version: i64 },
     #[error("the {schema} schema could not be migrated: {source}")]
     Migrate { schema: &'static str, source: MigrateError },
+    #[error("the migrations of the {schema} schema cannot be looked at: {source}")]
+    Look { schema: &'static str, source: sqlx::Error },
+    #[error("the {schema} schema is not there yet, or older than this release")]
+    Behind { schema: &'static str },
+}
+
+impl SchemaError {
+    /// Whether the database refused because the role may not do it, so that another has to.
+    fn is_denied(&self) -> bool {
+        let (Self::Migrate {
+            source: MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _),
+            ..
+        }
+        | Self::Look { source: error, .. }) = self
+        else {
+            return false;
+        };
+        // 42501: insufficient privilege.
+        matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("42501"))
+    }
+}
+
+/// How a database stands to the schema of this release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Migrations are missing, or are not what they were.
+    Behind,
+    Same,
+    /// It has a migration that this release does not know.
+    Ahead {
+        version: i64,
+    },
 }
 
 impl Schema {
@@ -44,16 +79,113 @@ impl Schema {
         migrator
     }
 
-    /// Applies the migrations that are missing. Safe to run from several processes at once.
+    /// Applies the migrations that are missing. Safe to run from several processes at once. Where
+    /// none is missing, a role that may only read is enough.
     ///
     /// # Errors
-    /// [`SchemaError::Newer`] when a later release was here, [`SchemaError::Migrate`] otherwise.
+    /// [`SchemaError::Newer`] when a later release was here, another when it cannot be done.
     pub async fn migrate(self, pool: &PgPool) -> Result<(), SchemaError> {
         let schema = self.name();
-        self.migrator().run(pool).await.map_err(|source| match source {
-            MigrateError::VersionMissing(version) => SchemaError::Newer { schema, version },
-            source => SchemaError::Migrate { schema, source },
-        })
+        match self.standing(pool).await? {
+            Standing::Same => Ok(()),
+            Standing::Ahead { version } => Err(SchemaError::Newer { schema, version }),
+            Standing::Behind => {
+                let error = |source| SchemaError::Migrate { schema, source };
+                let mut connection = pool.acquire().await.map_err(|source| error(source.into()))?;
+                let end = self.migrator().run(&mut *connection).await;
+                // When it fails it leaves a lock on the session, which would keep everyone else from
+                // migrating for as long as the pool has this connection.
+                if end.is_err() {
+                    connection.close_on_drop();
+                }
+                end.map_err(|source| match source {
+                    MigrateError::VersionMissing(version) => SchemaError::Newer { schema, version },
+                    source => error(source),
+                })
+            }
+        }
+    }
+
+    /// The same, but where the role may not, waits until another has done it or `shutdown` is
+    /// cancelled.
+    ///
+    /// # Errors
+    /// As [`Self::migrate`].
+    pub async fn migrate_or_wait(
+        self,
+        pool: &PgPool,
+        shutdown: &CancellationToken,
+    ) -> Result<(), SchemaError> {
+        let mut retry = Retry::new("waiting for who may migrate the database");
+        while !shutdown.is_cancelled() {
+            match self.migrate(pool).await {
+                Err(error) if error.is_denied() => {
+                    retry.after(Failure::Retry(error), shutdown).await?;
+                }
+                end => return end,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until each migration of this release was applied or `shutdown` is cancelled. `name` is
+    /// what the log calls that.
+    ///
+    /// # Errors
+    /// None today: whatever fails here can pass.
+    pub async fn until_current(
+        self,
+        pool: &PgPool,
+        name: &'static str,
+        shutdown: &CancellationToken,
+    ) -> Result<(), SchemaError> {
+        let schema = self.name();
+        let mut retry = Retry::new(name);
+        while !shutdown.is_cancelled() {
+            let error = match self.is_current(pool).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => SchemaError::Behind { schema },
+                Err(source) => SchemaError::Look { schema, source },
+            };
+            retry.after(Failure::Retry(error), shutdown).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the database has the schema of this release, for those who only read it: another
+    /// migrates it, before or after they start.
+    ///
+    /// # Errors
+    /// [`SchemaError::Newer`] when a later release was here.
+    pub async fn is_there(self, pool: &PgPool) -> Result<bool, SchemaError> {
+        match self.standing(pool).await? {
+            Standing::Same => Ok(true),
+            Standing::Behind => Ok(false),
+            Standing::Ahead { version } => Err(SchemaError::Newer { schema: self.name(), version }),
+        }
+    }
+
+    async fn standing(self, pool: &PgPool) -> Result<Standing, SchemaError> {
+        let statement = match self {
+            Self::Log => "select version, checksum, success from log_migrations order by version",
+            Self::Feed => "select version, checksum, success from feed_migrations order by version",
+        };
+        let applied: Vec<(i64, Vec<u8>, bool)> = match sqlx::query_as(statement)
+            .fetch_all(pool)
+            .await
+        {
+            Err(error) if is_absent(&error) => Vec::new(),
+            result => result.map_err(|source| SchemaError::Look { schema: self.name(), source })?,
+        };
+        let migrator = self.migrator();
+        let unknown = applied.iter().find(|(version, ..)| !migrator.version_exists(*version));
+        if let Some((version, ..)) = unknown {
+            return Ok(Standing::Ahead { version: *version });
+        }
+        let known = migrator.iter().map(|migration| (migration.version, &*migration.checksum));
+        let is_same = applied.iter().all(|(.., success)| *success)
+            && known.eq(applied.iter().map(|(version, checksum, _)| (*version, &**checksum)));
+        Ok(if is_same { Standing::Same } else { Standing::Behind })
     }
 
     /// Whether each migration of this release was applied.
@@ -68,11 +200,16 @@ impl Schema {
         let newest = self.migrator().iter().map(|migration| migration.version).max();
         match sqlx::query_scalar::<_, Option<i64>>(statement).fetch_one(pool).await {
             Ok(applied) => Ok(applied >= newest),
-            // 42P01: no such table, so no migration was ever applied.
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
-                Ok(false)
-            }
+            Err(error) if is_absent(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether `error` says that what a statement reads was not made yet: 42P01 no such table, 42703 no
+/// such column.
+#[must_use]
+pub fn is_absent(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    matches!(error.code().as_deref(), Some("42P01" | "42703"))
 }

@@ -1,13 +1,10 @@
 //! `projector run`
 
 use events::amqp::Broker;
-use events::retry::{Failure, Retry};
 use events::runtime::{SHUTDOWN_DEADLINE, shutdown_on_signal};
 use events::store::INDEXED_PLANS;
 use events::store::schema::Schema;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use sqlx::PgPool;
-use tokio_util::sync::CancellationToken;
 
 use super::CommandError;
 use crate::config::RunArguments;
@@ -35,7 +32,8 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
     let shutdown = shutdown_on_signal().map_err(CommandError::Signals)?;
 
     Schema::Feed.migrate(&feed).await?;
-    until_log_is_there(&log, &shutdown).await?;
+    // The api makes the log; a projector that is started first waits for it.
+    Schema::Log.until_current(&log, "waiting for the api to make the log", &shutdown).await?;
     let projection = Projection::new(log.clone(), feed, arguments.feed_kept, shutdown.clone());
     let overdue = async {
         shutdown.cancelled().await;
@@ -46,29 +44,5 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
         () = overdue => return Err(CommandError::Unfinished),
     }
     tracing::info!("stopped");
-    Ok(())
-}
-
-/// The api makes the log; a projector that is started first waits for it.
-async fn until_log_is_there(
-    log: &PgPool,
-    shutdown: &CancellationToken,
-) -> Result<(), CommandError> {
-    let mut retry = Retry::new("waiting for the api to make the log");
-    while !shutdown.is_cancelled() {
-        match Schema::Log.is_current(log).await {
-            Ok(true) => return Ok(()),
-            Ok(false) => {
-                let absent = "its schema is not there, or older than this release";
-                retry
-                    .after(Failure::Retry(absent), shutdown)
-                    .await
-                    .map_err(|error| CommandError::Usage(error.to_owned()))?;
-            }
-            Err(error) => {
-                retry.after(Failure::Retry(error), shutdown).await.map_err(CommandError::Log)?;
-            }
-        }
-    }
     Ok(())
 }

@@ -1,0 +1,99 @@
+//! Bearer tokens: JSON Web Tokens (RFC 7519) whose `sub` is a user id.
+
+use events::UserId;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, Validation, decode};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Key, ring_provider, user_id};
+
+/// How far the clock of whoever signs may be off ours: clocks that are kept by NTP differ by far
+/// less, and a token that was stolen lives this much longer.
+pub const LEEWAY_SECONDS: u64 = 30;
+
+/// Checks tokens.
+#[derive(Debug)]
+pub struct Tokens {
+    key: Key,
+    validation: Validation,
+}
+
+/// Why a token proves nothing. None of these repeats what is in it, and which part of a signature is
+/// wrong is nobody's business.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    #[error("this is not a JWT that was signed for this service with {0}")]
+    Untrusted(&'static str),
+    #[error("the token has expired")]
+    Expired,
+    #[error("the token is not valid yet")]
+    Early,
+    #[error("the token is meant for another service: its aud is not what this one is called")]
+    Audience,
+    #[error("the token's {0} is missing or is not of its kind")]
+    Claim(String),
+    #[error("the token's sub must be a user id: a string with a number from 1 up")]
+    Subject,
+}
+
+/// The claims that [`Validation`] does not look at by itself.
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    sub: Value,
+}
+
+impl Tokens {
+    /// Accepts what was signed for `key` and, when there is an `audience`, is meant for it. A token
+    /// that is meant for someone is never accepted by a service that does not know its own name.
+    #[must_use]
+    pub fn new(key: Key, audience: Option<&str>) -> Self {
+        ring_provider::install();
+        let mut validation = Validation::new(key.algorithm);
+        validation.leeway = LEEWAY_SECONDS;
+        validation.validate_nbf = true;
+        validation.set_required_spec_claims(&["exp"]);
+        if let Some(audience) = audience {
+            validation.set_audience(&[audience]);
+            validation.set_required_spec_claims(&["exp", "aud"]);
+        }
+        Self { key, validation }
+    }
+
+    /// The algorithm, as the header of a token calls it.
+    #[must_use]
+    pub const fn algorithm(&self) -> &'static str {
+        match self.key.algorithm {
+            Algorithm::HS256 => "HS256",
+            Algorithm::RS256 => "RS256",
+            Algorithm::ES256 => "ES256",
+            _ => "EdDSA",
+        }
+    }
+
+    /// The user to whom `token` was given.
+    ///
+    /// # Errors
+    /// [`TokenError`]
+    pub fn user(&self, token: &str) -> Result<UserId, TokenError> {
+        let decoded = decode::<Claims>(token, &self.key.decoding, &self.validation);
+        let claims = decoded.map_err(|error| self.error(error.into_kind()))?.claims;
+        claims.sub.as_str().and_then(user_id).ok_or(TokenError::Subject)
+    }
+
+    fn error(&self, kind: ErrorKind) -> TokenError {
+        match kind {
+            ErrorKind::ExpiredSignature => TokenError::Expired,
+            ErrorKind::ImmatureSignature => TokenError::Early,
+            ErrorKind::InvalidAudience => TokenError::Audience,
+            ErrorKind::MissingRequiredClaim(claim) | ErrorKind::InvalidClaimFormat(claim) => {
+                TokenError::Claim(claim)
+            }
+            _ => TokenError::Untrusted(self.algorithm()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,30 @@
+-- The database of the log, DATABASE_URL. See 1_roles.sql.
+
+-- Until PostgreSQL 15 everyone could make tables and functions in this schema.
+revoke create on schema public from public;
+grant usage on schema public to rookery_api, rookery_projector;
+
+-- Tables that the owner's migrations are still to make. Migration 0004 adds what cannot be said here.
+do $$
+declare
+    owner constant regrole := (select datdba from pg_database where datname = current_database());
+    defaults constant text := format('alter default privileges for role %s in schema public', owner);
+begin
+    execute defaults || ' grant select on tables to rookery_api, rookery_projector';
+    execute defaults || ' grant insert on tables to rookery_api';
+end
+$$;
+
+-- Tables that are there: the same, one by one.
+do $$
+begin
+    if to_regclass('public.log_migrations') is not null then
+        grant select
+            on public.events, public.log_head, public.outbox, public.accounts, public.idempotency_keys, public.log_migrations
+            to rookery_api, rookery_projector;
+        grant insert on public.events to rookery_api;
+        grant update on public.log_head, public.outbox to rookery_api;
+        grant insert, delete on public.accounts, public.idempotency_keys to rookery_api;
+    end if;
+end
+$$;
