@@ -2,6 +2,7 @@
 
 pub mod feed;
 pub mod health;
+pub mod stream;
 pub mod subscriptions;
 pub mod tweets;
 pub mod users;

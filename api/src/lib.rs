@@ -10,6 +10,7 @@ pub mod config;
 pub mod domain;
 mod extract;
 mod handlers;
+pub mod live;
 mod parts;
 pub mod position;
 pub mod problem;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::appender::Appender;
+use crate::live::{self, Live};
 use crate::relay::Relay;
 use crate::service::ServiceError;
 use crate::state::AppState;
@@ -120,6 +121,18 @@ impl Parts {
             Ok(())
         });
         checkpoint
+    }
+
+    /// Its streams are requests in flight that would never end by themselves, so it stops with the
+    /// HTTP server.
+    pub(crate) fn watch_feeds(&self, feed: PgPool, checkpoint: watch::Receiver<Position>) -> Live {
+        let (live, stop) = (Live::default(), self.shutdown.clone());
+        let watching = live::watch(live.clone(), feed, checkpoint, stop);
+        self.start("watching feeds", &self.http, async move {
+            watching.await;
+            Ok(())
+        });
+        live
     }
 
     pub(crate) fn start_metrics(&self) -> Result<PrometheusHandle, ServiceError> {

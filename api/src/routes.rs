@@ -19,7 +19,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::trace::TraceLayer;
 
 use crate::appender::Refusal;
-use crate::handlers::{feed, health, subscriptions, tweets, users};
+use crate::handlers::{feed, health, stream, subscriptions, tweets, users};
 use crate::problem::Problem;
 use crate::state::AppState;
 
@@ -51,7 +51,8 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
         .route("/subscriptions/unfollow/{followed_id}", delete(subscriptions::unfollow))
         .route("/subscriptions/{user_id}/followers", get(subscriptions::followers))
         .route("/subscriptions/{user_id}/following", get(subscriptions::following))
-        .route("/feed", get(feed::page));
+        .route("/feed", get(feed::page))
+        .route("/feed/stream", get(stream::open));
 
     let limited = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(overloaded))

@@ -142,6 +142,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                 authentication: Arc::new(authentication),
                 appender: parts.start_appender(log, log_head),
                 log: log_reads.connect(LOG_READ_CONNECTIONS).await?,
+                live: parts.watch_feeds(feed.clone(), checkpoint.clone()),
                 feed,
                 freshness: Freshness::new(checkpoint.clone(), config.patience()),
                 log_head: log_head_seen,

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::appender::Appender;
 use crate::authentication::Authentication;
+use crate::live::Live;
 use crate::position::Freshness;
 use crate::relay::RelayState;
 
@@ -22,6 +23,7 @@ pub struct AppState {
     /// Reads of the read model.
     pub feed: PgPool,
     pub freshness: Freshness,
+    pub live: Live,
     pub log_head: watch::Receiver<Position>,
     pub checkpoint: watch::Receiver<Position>,
     /// `None` when this process runs no relay.

@@ -9,6 +9,7 @@ pub mod database;
 pub mod exact;
 pub mod gate;
 pub mod history;
+pub mod live;
 pub mod model;
 pub mod process;
 pub mod roles;
@@ -38,6 +39,15 @@ pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>)
         assert!(tokio::time::Instant::now() < deadline, "waited in vain: {what}");
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Waits for `work`.
+///
+/// # Panics
+/// After [`PATIENCE`], with what was waited for.
+pub async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    done.unwrap_or_else(|_| panic!("waited in vain: {what}"))
 }
 
 /// The value of an environment variable that `run_tests.sh` sets.

@@ -46,7 +46,7 @@ pub enum CommandError {
     Rebuild(#[from] RebuildError),
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    #[error("{0} differences; projector rebuild makes the read model again from the log")]
+    #[error("{}; projector rebuild makes the read model again from the log", differences(*.0))]
     Differs(u64),
     #[error("there is no log at DATABASE_URL, or one of an older release: start the api first")]
     NoLog,
@@ -66,6 +66,10 @@ pub enum CommandError {
     Unfinished,
     #[error("the output could not be written: {0}")]
     Output(#[from] std::io::Error),
+}
+
+fn differences(count: u64) -> String {
+    if count == 1 { "1 difference".to_owned() } else { format!("{count} differences") }
 }
 
 impl CommandError {

@@ -28,7 +28,7 @@ pub async fn page(
             state.freshness.read(min, read).await?
         }
         Some(at) => {
-            let min = MinPosition(min.0.max(reachable(&state, at).await?));
+            let min = MinPosition(min.0.max(reachable(&state, at, "at").await?));
             let read = || views::feed::page_at(&state.feed, reader, before, page, at);
             state.freshness.read(min, read).await?
         }
@@ -48,13 +48,19 @@ pub async fn page(
 }
 
 /// A position that the log does not have will not come by waiting.
-async fn reachable(state: &AppState, at: Position) -> Result<Position, Problem> {
+/// `name` is what asked for it.
+pub(super) async fn reachable(
+    state: &AppState,
+    at: Position,
+    name: &'static str,
+) -> Result<Position, Problem> {
     if at <= *state.log_head.borrow() {
         return Ok(at);
     }
     let head = events::store::read::head(&state.log).await?;
     if at > head {
-        return Err(Problem::invalid("at", format!("is past the end of the log, which is {head}")));
+        let detail = format!("is past the end of the log, which is {head}");
+        return Err(Problem::invalid(name, detail));
     }
     Ok(at)
 }

@@ -1,8 +1,10 @@
 //! Home feeds, as of a position: now, or as they were.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use events::{Position, TweetId, UserId};
-use sqlx::PgExecutor;
+use sqlx::{PgExecutor, PgPool};
 
 use super::{FeedItem, Page};
 use crate::position::AsOf;
@@ -81,6 +83,90 @@ pub async fn page_at(
     .fetch_all(executor)
     .await?;
     Ok(items(rows))
+}
+
+/// The oldest items of the feed of `reader` above `after`, at most `limit` of them. Exact at any
+/// depth, like a page.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn since(
+    executor: impl PgExecutor<'_>,
+    reader: UserId,
+    after: Position,
+    limit: i64,
+) -> Result<AsOf<Option<Vec<FeedItem>>>, sqlx::Error> {
+    let rows = sqlx::query_file_as!(FeedRow, "src/views/feed/since.sql", reader.0, after.0, limit)
+        .fetch_all(executor)
+        .await?;
+    Ok(items(rows))
+}
+
+/// What is new in the feeds of several readers.
+#[derive(Debug, Default)]
+pub struct News {
+    /// The tweets, in order, each with the readers in whose feeds it is.
+    pub tweets: Vec<(FeedItem, Vec<UserId>)>,
+    /// Readers of whose feeds so much is new that it is not all kept.
+    pub too_much: Vec<UserId>,
+}
+
+/// What is new in the feeds of `readers` above `after`, up to `to` or to where the read model is, if
+/// that is less. Two statements, however many readers there are.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn news(
+    feed: &PgPool,
+    readers: &[UserId],
+    after: Position,
+    to: Position,
+) -> Result<AsOf<News>, sqlx::Error> {
+    let rows = sqlx::query_file!("src/views/feed/news.sql", readers as _, after.0, to.0)
+        .fetch_all(feed)
+        .await?;
+    let position = rows.first().map_or(Position::START, |row| row.position).min(to);
+    let mut readers_of: BTreeMap<TweetId, Vec<UserId>> = BTreeMap::new();
+    let mut too_much = Vec::new();
+    for row in rows {
+        match (row.reader, row.tweet_id) {
+            (Some(reader), Some(tweet)) => readers_of.entry(tweet).or_default().push(reader),
+            (Some(reader), None) => too_much.push(reader),
+            (None, _) => {}
+        }
+    }
+    let mut tweets = Vec::with_capacity(readers_of.len());
+    if !readers_of.is_empty() {
+        let ids: Vec<TweetId> = readers_of.keys().copied().collect();
+        // A tweet that was deleted in between is not among them.
+        for item in items_of(feed, &ids).await? {
+            let readers = readers_of.remove(&item.tweet_id).unwrap_or_default();
+            tweets.push((item, readers));
+        }
+    }
+    Ok(AsOf { position, value: News { tweets, too_much } })
+}
+
+async fn items_of(
+    executor: impl PgExecutor<'_>,
+    tweets: &[TweetId],
+) -> Result<Vec<FeedItem>, sqlx::Error> {
+    sqlx::query_as!(
+        FeedItem,
+        r#"
+        select
+            tweets.tweet_id as "tweet_id: TweetId", tweets.content,
+            tweets.author_id as "author_id: UserId", author.username as author_username,
+            tweets.created_at
+        from unnest($1::bigint[]) as wanted (tweet_id)
+        join tweets on tweets.tweet_id = wanted.tweet_id and tweets.deleted_position is null
+        join users author on author.user_id = tweets.author_id and author.deleted_position is null
+        order by tweets.tweet_id
+        "#,
+        tweets as _
+    )
+    .fetch_all(executor)
+    .await
 }
 
 fn items(rows: Vec<FeedRow>) -> AsOf<Option<Vec<FeedItem>>> {

@@ -8,6 +8,7 @@ mod faults;
 mod feeds;
 mod generations;
 mod http;
+mod live;
 mod log;
 mod operators;
 mod projection;

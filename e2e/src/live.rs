@@ -1,0 +1,72 @@
+//! A client of `/api/feed/stream`.
+
+use events::{Position, TweetId, UserId};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::Value;
+
+use crate::client::Rookery;
+use crate::in_time;
+
+/// An open stream.
+#[derive(Debug)]
+pub struct LiveFeed {
+    response: Response,
+    received: Vec<u8>,
+    /// What a client would send as `Last-Event-ID` if it came back now.
+    pub last_event_id: Position,
+}
+
+impl LiveFeed {
+    /// Opens the stream of `reader`, after `last_event_id` if given.
+    pub async fn open(client: &Rookery, reader: UserId, last_event_id: Option<Position>) -> Self {
+        let mut request = client.request(Method::GET, "/api/feed/stream", Some(reader));
+        if let Some(position) = last_event_id {
+            request = request.header("Last-Event-ID", position.0);
+        }
+        let response = request.send().await.expect("the api answers");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let position = response.headers()["x-log-position"].to_str().expect("digits");
+        let last_event_id = position.parse().expect("a position");
+        Self { response, received: Vec::new(), last_event_id }
+    }
+
+    /// The tweet of the next item; `None` when the stream has ended. The id of its event is its
+    /// position.
+    pub async fn next(&mut self) -> Option<TweetId> {
+        loop {
+            let block = in_time("a stream says something", self.block()).await?;
+            let field = |name: &str| {
+                block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+            };
+            if let Some(id) = field("id") {
+                self.last_event_id = id.parse().expect("a position");
+            }
+            if let Some(data) = field("data") {
+                let item: Value = serde_json::from_str(data).expect("an item is JSON");
+                let tweet = TweetId(item["tweet_id"].as_i64().expect("an id"));
+                assert_eq!(tweet.0, self.last_event_id.0, "an item's id is its position");
+                return Some(tweet);
+            }
+        }
+    }
+
+    /// The next `count` tweets.
+    pub async fn take(&mut self, count: usize) -> Vec<TweetId> {
+        let mut tweets = Vec::new();
+        while tweets.len() < count {
+            tweets.push(self.next().await.expect("the stream goes on"));
+        }
+        tweets
+    }
+
+    async fn block(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.received.windows(2).position(|two| two == b"\n\n") {
+                let block: Vec<u8> = self.received.drain(..end + 2).collect();
+                return Some(String::from_utf8(block).expect("events are text"));
+            }
+            self.received.extend(self.response.chunk().await.ok()??);
+        }
+    }
+}
