@@ -9,14 +9,14 @@
 
 mod batch;
 mod decision_store;
+pub(crate) mod forget;
 mod transaction;
 
 use std::time::Duration;
 
 use events::recorded::Metadata;
-use events::store::follow;
+use events::store::{Connections, follow};
 use events::{Clock, Position};
-use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +76,7 @@ impl Appender {
     /// `log_head` is told each new head of the log.
     #[must_use]
     pub fn new(
-        log: PgPool,
+        log: Connections,
         clock: Clock,
         log_head: watch::Sender<Position>,
     ) -> (Self, AppenderTask) {
@@ -106,7 +106,7 @@ impl Appender {
 #[derive(Debug)]
 pub struct AppenderTask {
     queue: mpsc::Receiver<Submission>,
-    log: PgPool,
+    log: Connections,
     clock: Clock,
     log_head: watch::Sender<Position>,
 }

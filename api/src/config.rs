@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use clap::Parser;
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, RangedU64ValueParser};
 
 use crate::authentication::{Authentication, Key, Tokens};
 use crate::secret::Secret;
@@ -84,8 +84,8 @@ pub struct Config {
     pub no_relay: bool,
 
     /// Connections to the read model. A read needs one for about half a millisecond.
-    #[arg(long, env, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub feed_connections: u32,
+    #[arg(long, env, default_value_t = 8, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub feed_connections: usize,
 
     /// How long a read with X-Min-Log-Position waits for the read model before it answers 503.
     #[arg(long, env, default_value_t = 2_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=60_000))]

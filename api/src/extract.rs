@@ -4,8 +4,8 @@ use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, StatusCode};
-use events::TweetId;
 use events::recorded::Metadata;
+use events::{TweetId, UserId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tower_http::request_id::RequestId;
@@ -13,12 +13,13 @@ use tower_http::request_id::RequestId;
 use crate::appender::IdempotencyKey;
 use crate::problem::Problem;
 use crate::views::Page;
+use crate::views::feed::NEWEST;
 
 /// The largest page of any list.
 pub const LIMIT_MAX: i64 = 100;
 
 /// The most that a list skips. Skipping reads what it skips; a cursor does not.
-pub const SKIP_MAX: i64 = 1_000_000;
+pub const SKIP_MAX: i64 = 10_000;
 
 /// The most characters of an idempotency key: room for a UUID and a prefix, twice over.
 const IDEMPOTENCY_KEY_MAX_CHARS: usize = 200;
@@ -33,13 +34,21 @@ pub struct Json<T>(pub T);
 #[derive(Debug, Clone, Copy)]
 pub struct Id<T>(pub T);
 
-/// `skip` and `limit` of a list of users.
+/// Where a page of a list of users begins.
 #[derive(Debug, Clone, Copy)]
-pub struct UserPage(pub Page);
+pub struct UserQuery {
+    pub page: Page,
+    /// Only users above this id.
+    pub after: UserId,
+}
 
-/// `skip` and `limit` of a list of tweets.
+/// Where a page of a list of tweets begins.
 #[derive(Debug, Clone, Copy)]
-pub struct TweetPage(pub Page);
+pub struct TweetQuery {
+    pub page: Page,
+    /// Only tweets below this id.
+    pub before: TweetId,
+}
 
 /// Where a page of a feed begins.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +107,7 @@ struct ListQuery {
     skip: Option<i64>,
     limit: Option<i64>,
     before: Option<i64>,
+    after: Option<i64>,
     at: Option<i64>,
 }
 
@@ -111,31 +121,47 @@ impl ListQuery {
         }
     }
 
-    fn page(&self, default_limit: i64) -> Result<Page, Problem> {
+    /// The page, for a list whose cursor is called `cursor`.
+    fn page(&self, default_limit: i64, cursor: &str) -> Result<Page, Problem> {
         let (skip, limit) = (self.skip.unwrap_or(0), self.limit.unwrap_or(default_limit));
         if !(0..=SKIP_MAX).contains(&skip) {
-            return Err(Problem::invalid("skip", format!("must be from 0 to {SKIP_MAX}")));
+            let detail = format!("must be from 0 to {SKIP_MAX}; `{cursor}` goes on without end");
+            return Err(Problem::invalid("skip", detail));
         }
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(Problem::invalid("limit", format!("must be from 1 to {LIMIT_MAX}")));
         }
         Ok(Page { skip, limit })
     }
-}
 
-impl<S: Send + Sync> FromRequestParts<S> for UserPage {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        ListQuery::read(parts, state).await?.page(100).map(Self)
+    fn before(&self) -> Result<Option<TweetId>, Problem> {
+        if self.before.is_some_and(|before| before < 1) {
+            return Err(Problem::invalid("before", "must be a tweet id: a number from 1 up"));
+        }
+        Ok(self.before.map(TweetId))
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for TweetPage {
+impl<S: Send + Sync> FromRequestParts<S> for UserQuery {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        ListQuery::read(parts, state).await?.page(20).map(Self)
+        let query = ListQuery::read(parts, state).await?;
+        let after = query.after.unwrap_or(0);
+        if after < 0 {
+            return Err(Problem::invalid("after", "must be a user id: a number from 0 up"));
+        }
+        Ok(Self { page: query.page(100, "after")?, after: UserId(after) })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for TweetQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = ListQuery::read(parts, state).await?;
+        let before = query.before()?.unwrap_or(NEWEST);
+        Ok(Self { page: query.page(20, "before")?, before })
     }
 }
 
@@ -144,20 +170,14 @@ impl<S: Send + Sync> FromRequestParts<S> for FeedQuery {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = ListQuery::read(parts, state).await?;
-        if query.before.is_some_and(|before| before < 1) {
-            return Err(Problem::invalid("before", "must be a tweet id: a number from 1 up"));
-        }
+        let before = query.before()?;
         if query.at.is_some_and(|at| at < 0) {
             return Err(Problem::invalid(
                 "at",
                 "must be a position of the log: a number from 0 up",
             ));
         }
-        Ok(Self {
-            page: query.page(20)?,
-            before: query.before.map(TweetId),
-            at: query.at.map(events::Position),
-        })
+        Ok(Self { page: query.page(20, "before")?, before, at: query.at.map(events::Position) })
     }
 }
 

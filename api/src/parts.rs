@@ -4,17 +4,16 @@ use std::time::Duration;
 
 use events::runtime::SHUTDOWN_DEADLINE;
 use events::store::follow::follow;
-use events::store::schema::is_absent;
-use events::store::{CHECKPOINT_CHANNEL, Database, LOG_CHANNEL, read};
+use events::store::schema::{Schema, SchemaError};
+use events::store::{CHECKPOINT_CHANNEL, Connections, Database, Fault, LOG_CHANNEL, read};
 use events::{Clock, Position};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::appender::Appender;
+use crate::appender::{Appender, forget};
 use crate::live::{self, Live};
 use crate::relay::Relay;
 use crate::service::ServiceError;
@@ -79,7 +78,7 @@ impl Parts {
 
     pub(crate) fn start_appender(
         &self,
-        log: PgPool,
+        log: Connections,
         log_head: watch::Sender<Position>,
     ) -> Appender {
         let (appender, task) = Appender::new(log, Clock::system(), log_head);
@@ -94,7 +93,7 @@ impl Parts {
     pub(crate) fn follow_log(
         &self,
         database: Database,
-        log: PgPool,
+        log: Connections,
         head: watch::Sender<Position>,
     ) {
         let stop = self.stop_relay.clone();
@@ -107,25 +106,47 @@ impl Parts {
     pub(crate) fn follow_checkpoint(
         &self,
         database: Database,
-        feed: PgPool,
-    ) -> watch::Receiver<Position> {
+        feed: Connections,
+    ) -> (watch::Receiver<Position>, watch::Receiver<bool>) {
         let (sender, checkpoint) = watch::channel(Position::START);
+        let (can_read, readable) = watch::channel(true);
         let stop = self.stop_appender.clone();
         self.start("following the checkpoint", &self.appender, async move {
             // Before the projector has made the read model, nothing has been applied to it.
-            let read = async || match views::checkpoint(&feed).await {
-                Err(error) if is_absent(&error) => Ok(Position::START),
-                checkpoint => checkpoint,
+            let read = async || {
+                match Schema::Feed.is_there(&feed).await {
+                    // Statements themselves say what is not there yet.
+                    Ok(_) => can_read.send_replace(true),
+                    Err(SchemaError::Newer { .. }) => can_read.send_replace(false),
+                    Err(SchemaError::Look { source, .. }) => return Err(source),
+                    Err(_) => true,
+                };
+                match views::checkpoint(&feed).await {
+                    Err(error) if Fault::of(&error) == Fault::Absent => Ok(Position::START),
+                    checkpoint => checkpoint,
+                }
             };
             follow(&database, CHECKPOINT_CHANNEL, &sender, read, &stop).await?;
             Ok(())
         });
-        checkpoint
+        (checkpoint, readable)
+    }
+
+    pub(crate) fn start_forgetting(&self, log: Connections) {
+        let stop = self.stop_appender.clone();
+        self.start("forgetting old answers", &self.appender, async move {
+            forget::run(log, Clock::system(), stop).await;
+            Ok(())
+        });
     }
 
     /// Its streams are requests in flight that would never end by themselves, so it stops with the
     /// HTTP server.
-    pub(crate) fn watch_feeds(&self, feed: PgPool, checkpoint: watch::Receiver<Position>) -> Live {
+    pub(crate) fn watch_feeds(
+        &self,
+        feed: Connections,
+        checkpoint: watch::Receiver<Position>,
+    ) -> Live {
         let (live, stop) = (Live::default(), self.shutdown.clone());
         let watching = live::watch(live.clone(), feed, checkpoint, stop);
         self.start("watching feeds", &self.http, async move {

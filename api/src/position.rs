@@ -1,5 +1,7 @@
 //! Consistency tokens: which position of the log an answer holds for, and waiting for one.
 
+use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -7,7 +9,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
 use events::Position;
-use tokio::sync::watch;
+use events::store::Fault;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::problem::Problem;
@@ -37,14 +40,26 @@ pub struct LogPosition(pub Position);
 #[derive(Debug, Clone)]
 pub struct Freshness {
     checkpoint: watch::Receiver<Position>,
+    readable: watch::Receiver<bool>,
     patience: Duration,
+    waiting: Arc<Semaphore>,
 }
 
+/// The most reads that wait for their position at once: a quarter of the requests in work, so that
+/// readers of a read model that is far behind leave room for everyone else.
+pub const WAITING_READS_MAX: usize = 1_024;
+
 impl Freshness {
-    /// `checkpoint` is told how far the projector has come; a read waits for at most `patience`.
+    /// `checkpoint` is told how far the projector has come, and `readable` whether this release can
+    /// read what it writes; a read waits for at most `patience`.
     #[must_use]
-    pub fn new(checkpoint: watch::Receiver<Position>, patience: Duration) -> Self {
-        Self { checkpoint, patience }
+    pub fn new(
+        checkpoint: watch::Receiver<Position>,
+        readable: watch::Receiver<bool>,
+        patience: Duration,
+    ) -> Self {
+        let waiting = Arc::new(Semaphore::new(WAITING_READS_MAX));
+        Self { checkpoint, readable, patience, waiting }
     }
 
     /// Runs `read` until what it finds is exact at `min` or later. Without waiting when it is so
@@ -61,13 +76,24 @@ impl Freshness {
     where
         Reading: Future<Output = Result<AsOf<T>, sqlx::Error>>,
     {
+        if !*self.readable.borrow() {
+            let detail = "the read model is of a newer release, which this one cannot read";
+            return Err(Problem::unavailable("read-model-newer", detail));
+        }
         let deadline = Instant::now() + self.patience;
+        let mut place = None;
         let mut checkpoint = self.checkpoint.clone();
         loop {
             checkpoint.borrow_and_update();
             let found = again_after_a_cut(&read).await?;
             if found.position >= min.0 {
                 return Ok(found);
+            }
+            if place.is_none() {
+                place = Some(self.waiting.try_acquire().map_err(|_| {
+                    let detail = "too many reads wait for the read model already";
+                    Problem::unavailable("too-many-waiting", detail).at(found.position)
+                })?);
             }
             let reached = async {
                 // Changed, and far enough: an announcement from before a crash of the server may
@@ -89,23 +115,24 @@ impl Freshness {
     }
 }
 
-/// How many connections of the pool may turn out to have been cut before a read gives up.
-const CUT_CONNECTIONS_MAX: usize = 3;
-
-/// A connection of the pool may have been cut since its last use. A read changes nothing, so it is
-/// simply done again on another one.
+/// A connection may have been cut since its last use, and all others with it, so that the next one is
+/// new. A read changes nothing, so it is simply done again on that.
 async fn again_after_a_cut<T, Reading>(read: &impl Fn() -> Reading) -> Result<T, sqlx::Error>
 where
     Reading: Future<Output = Result<T, sqlx::Error>>,
 {
-    for _ in 0..CUT_CONNECTIONS_MAX {
-        match read().await {
-            Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => {}
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57P01") => {}
-            result => return result,
-        }
+    match read().await {
+        Err(error) if is_cut(&error) => read().await,
+        result => result,
     }
-    read().await
+}
+
+/// Whether the connection was cut, rather than the server silent: another wait of that length would
+/// help nobody.
+fn is_cut(error: &sqlx::Error) -> bool {
+    let is_late = matches!(error, sqlx::Error::Io(error) if error.kind() == ErrorKind::TimedOut);
+    let is_full = matches!(error, sqlx::Error::PoolTimedOut);
+    Fault::of(error).ends_session() && !is_late && !is_full
 }
 
 impl<S: Sync> FromRequestParts<S> for MinPosition {
@@ -170,7 +197,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_read_that_is_never_reached_is_refused_in_time() {
         let (_sender, checkpoint) = watch::channel(Position(3));
-        let freshness = Freshness::new(checkpoint, Duration::from_secs(2));
+        let freshness = Freshness::new(checkpoint, watch::channel(true).1, Duration::from_secs(2));
         let started = Instant::now();
         let refused = freshness.read(MinPosition(Position(4)), || async { at(3) }).await;
         assert!(refused.is_err());
@@ -180,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_waits_until_the_position_is_reached() {
         let (sender, checkpoint) = watch::channel(Position(3));
-        let freshness = Freshness::new(checkpoint, Duration::from_mins(1));
+        let freshness = Freshness::new(checkpoint, watch::channel(true).1, Duration::from_mins(1));
         let store = watch::channel(3).0;
         let read = freshness.read(MinPosition(Position(5)), || async { at(*store.borrow()) });
         let moves = async {
@@ -197,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn an_announcement_that_was_lost_again_is_not_believed() {
         let (sender, checkpoint) = watch::channel(Position(9));
-        let freshness = Freshness::new(checkpoint, Duration::from_mins(1));
+        let freshness = Freshness::new(checkpoint, watch::channel(true).1, Duration::from_mins(1));
         let store = watch::channel(3).0;
         let read = freshness.read(MinPosition(Position(9)), || async { at(*store.borrow()) });
         let moves = async {

@@ -4,8 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use events::Position;
-use events::store::is_connection_failure;
-use events::store::schema::is_absent;
+use events::store::Fault;
 use serde::Serialize;
 
 use crate::appender::Refusal;
@@ -190,20 +189,22 @@ impl From<Rejection> for Problem {
 /// A read that failed. The log and the read model are away or slow: nothing that a client did.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        if is_absent(&error) {
-            Self::unavailable(
+        match Fault::of(&error) {
+            Fault::Absent => Self::unavailable(
                 "read-model-absent",
-                "the read model is not there yet, or older than this release; the projector makes it",
-            )
-        } else if is_connection_failure(&error) {
-            tracing::warn!(%error, "a read found no database");
-            Self::unavailable(
-                "database-unavailable",
-                "the read model cannot be reached or is too slow now",
-            )
-        } else {
-            tracing::error!(%error, "a read failed");
-            Self::internal()
+                "the read model is not there yet, or of another release; the projector makes it",
+            ),
+            Fault::Away | Fault::ReadOnly | Fault::Busy | Fault::Full => {
+                tracing::warn!(%error, "a read found no database");
+                Self::unavailable(
+                    "database-unavailable",
+                    "the read model cannot be reached or is too slow now",
+                )
+            }
+            Fault::Denied | Fault::Refused => {
+                tracing::error!(%error, "a read failed");
+                Self::internal()
+            }
         }
     }
 }

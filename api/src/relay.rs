@@ -15,10 +15,10 @@ use events::Position;
 use events::amqp::{Broker, BrokerError};
 use events::retry::{Failure, Retry};
 use events::slice::{Slice, SliceError};
+use events::store::Connections;
 use events::store::outbox::{self, Lead, LeadError};
 use events::store::read;
 use metrics::{counter, gauge};
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,8 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 pub enum RelayState {
     /// No connection to the broker; commands are accepted all the same.
     Disconnected,
+    /// The log cannot be read, or its server takes no writes.
+    WithoutLog,
     /// Another relay leads.
     Standby,
     Leading,
@@ -57,7 +59,7 @@ pub enum RelayState {
 /// See the module.
 #[derive(Debug)]
 pub struct Relay {
-    log: PgPool,
+    log: Connections,
     broker: Broker,
     /// How this relay is called in the outbox and in the RabbitMQ UI.
     name: String,
@@ -91,7 +93,7 @@ impl Relay {
     /// A relay that wakes when `log_head` moves and shows what it does in `state`.
     #[must_use]
     pub fn new(
-        log: PgPool,
+        log: Connections,
         broker: Broker,
         name: String,
         log_head: watch::Receiver<Position>,
@@ -107,7 +109,10 @@ impl Relay {
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), RelayError> {
         let mut retry = Retry::new("the relay");
         while let Err(error) = self.session(&shutdown).await {
-            self.enter(RelayState::Disconnected);
+            self.enter(match error {
+                RelayError::Log(_) | RelayError::Lead(_) => RelayState::WithoutLog,
+                RelayError::Broker(_) | RelayError::Hole(_) => RelayState::Disconnected,
+            });
             retry.after(error.into(), &shutdown).await?;
         }
         Ok(())
@@ -257,7 +262,7 @@ impl Relay {
     fn enter(&self, state: RelayState) {
         self.state.send_replace(state);
         gauge!("rookery_relay_leading").set(f64::from(u8::from(state == RelayState::Leading)));
-        let connected = state != RelayState::Disconnected;
+        let connected = matches!(state, RelayState::Standby | RelayState::Leading);
         gauge!("rookery_relay_broker_connected").set(f64::from(u8::from(connected)));
     }
 }

@@ -10,7 +10,7 @@ use events::Position;
 use events::amqp::{Broker, BrokerError};
 use events::runtime::{SHUTDOWN_DEADLINE, instance_name, shutdown_on_signal};
 use events::store::schema::{Schema, SchemaError};
-use events::store::{ConnectError, Database, INDEXED_PLANS};
+use events::store::{ConnectError, Database};
 use metrics_exporter_prometheus::BuildError;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -18,15 +18,13 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::parts::Parts;
 use crate::position::Freshness;
+use crate::readiness::{Readiness, Standing};
 use crate::relay::{Relay, RelayError, RelayState};
 use crate::state::AppState;
 
-/// Connections to the log: the appender, the relay, a read of the head, and one to spare.
-const LOG_CONNECTIONS: u32 = 4;
-
-/// Connections to the log for requests that look at its head, so that however many come, none of
-/// them stands in the way of an append.
-const LOG_READ_CONNECTIONS: u32 = 2;
+/// Connections to the log for requests that look at its head, and for what is done now and then. The
+/// appender and the relay have one each of their own.
+const LOG_READ_CONNECTIONS: usize = 2;
 
 /// A read that takes longer than this is given up: it would hold a connection that others wait for.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -103,20 +101,21 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
     if shutdown.is_cancelled() {
         return Ok(());
     }
-    // The projector makes and migrates the read model; commands are accepted without it.
-    if !config.no_http && !Schema::Feed.is_there(&feed_database.connect(1).await?).await? {
-        tracing::warn!(
-            "the read model is not there yet, or older than this release; until the projector has made it, reads are answered 503"
-        );
-    }
     // A command is answered once it is durable, whatever the server's default is.
     let log_database = log_database
         .with_settings([("synchronous_commit", "on")])
-        .with_settings(INDEXED_PLANS)
-        .with_statement_timeout(APPEND_TIMEOUT);
-    let feed_database =
-        feed_database.with_settings(INDEXED_PLANS).with_statement_timeout(READ_TIMEOUT);
-    let log = log_database.connect(LOG_CONNECTIONS).await?;
+        .with_statement_timeout(APPEND_TIMEOUT)
+        .writable();
+    let feed_database = feed_database.with_statement_timeout(READ_TIMEOUT);
+    // The projector makes and migrates the read model; commands are accepted without it.
+    let readiness = Readiness::new(&log_database, &feed_database);
+    if !config.no_http {
+        let feed = readiness.look().await.feed;
+        if feed != Standing::Ready {
+            let standing = feed.describe();
+            tracing::warn!("the read model: {standing}; until it is there, reads are answered 503");
+        }
+    }
 
     let listener = if config.no_http { None } else { Some(listen(&config.bind, address).await?) };
     let (log_head, log_head_seen) = watch::channel(Position::START);
@@ -125,26 +124,31 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
     let relay_state = broker.map(|broker| {
         let (sender, state) = watch::channel(RelayState::Disconnected);
         let name = instance_name("relay");
-        let relay = Relay::new(log.clone(), broker, name, log_head_seen.clone(), sender);
+        let log = log_database.connections(1);
+        let relay = Relay::new(log, broker, name, log_head_seen.clone(), sender);
         parts.start_relay(relay);
         state
     });
-    let log_reads = log_database.clone();
-    parts.follow_log(log_database, log.clone(), log_head.clone());
+    let log = log_database.connections(LOG_READ_CONNECTIONS);
+    parts.follow_log(log_database.clone(), log.clone(), log_head.clone());
 
     match listener {
         None => tracing::info!("relay started, without HTTP"),
         Some((listener, address)) => {
-            let feed = feed_database.connect(config.feed_connections).await?;
-            let checkpoint = parts.follow_checkpoint(feed_database, feed.clone());
+            let feed = feed_database.connections(config.feed_connections);
+            // One of its own: the requests may have all of those.
+            let (checkpoint, readable) =
+                parts.follow_checkpoint(feed_database.clone(), feed_database.connections(1));
+            parts.start_forgetting(log.clone());
             let callers = authentication.description();
             let state = AppState {
                 authentication: Arc::new(authentication),
-                appender: parts.start_appender(log, log_head),
-                log: log_reads.connect(LOG_READ_CONNECTIONS).await?,
-                live: parts.watch_feeds(feed.clone(), checkpoint.clone()),
+                appender: parts.start_appender(log_database.connections(1), log_head),
+                log,
+                live: parts.watch_feeds(feed_database.connections(1), checkpoint.clone()),
                 feed,
-                freshness: Freshness::new(checkpoint.clone(), config.patience()),
+                readiness,
+                freshness: Freshness::new(checkpoint.clone(), readable, config.patience()),
                 log_head: log_head_seen,
                 checkpoint,
                 relay: relay_state,

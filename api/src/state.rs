@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use events::Position;
+use events::store::Connections;
 use metrics_exporter_prometheus::PrometheusHandle;
-use sqlx::PgPool;
 use tokio::sync::watch;
 
 use crate::appender::Appender;
 use crate::authentication::Authentication;
 use crate::live::Live;
 use crate::position::Freshness;
+use crate::readiness::Readiness;
 use crate::relay::RelayState;
 
 /// See the module. Cheap to clone.
@@ -19,9 +20,11 @@ pub struct AppState {
     pub authentication: Arc<Authentication>,
     pub appender: Appender,
     /// Reads of the log: its head, and nothing that a page depends on.
-    pub log: PgPool,
+    pub log: Connections,
     /// Reads of the read model.
-    pub feed: PgPool,
+    pub feed: Connections,
+    /// Whether both databases do.
+    pub readiness: Readiness,
     pub freshness: Freshness,
     pub live: Live,
     pub log_head: watch::Receiver<Position>,

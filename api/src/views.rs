@@ -7,6 +7,7 @@ pub mod tweets;
 pub mod users;
 
 use chrono::{DateTime, Utc};
+use events::store::NEWEST_ONE;
 use events::{Position, TweetId, UserId};
 use serde::Serialize;
 use sqlx::PgExecutor;
@@ -61,7 +62,14 @@ impl From<Account> for User {
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
 pub async fn checkpoint(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {
-    sqlx::query_scalar!(r#"select position as "position: Position" from checkpoint"#)
-        .fetch_one(executor)
-        .await
+    sqlx::query_scalar!(
+        r#"
+        select position as "position: Position" from checkpoint
+        order by position desc, fence desc
+        limit $1
+        "#,
+        NEWEST_ONE
+    )
+    .fetch_one(executor)
+    .await
 }

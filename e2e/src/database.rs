@@ -1,9 +1,9 @@
 //! A database of the test's own.
 
-use events::store::Database;
 use events::store::schema::Schema;
+use events::store::{Connections, Database};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::gate::Gate;
@@ -41,7 +41,7 @@ impl TestDatabase {
     }
 
     /// Connections to it, as the programs open them.
-    pub async fn pool(&self) -> PgPool {
+    pub async fn pool(&self) -> Connections {
         self.database().connect(4).await.expect("the database answers")
     }
 
@@ -55,6 +55,13 @@ impl TestDatabase {
 impl TestDatabase {
     /// The database behind a gate of its own.
     pub async fn behind_a_gate(&self) -> (Gate, Database) {
+        let (gate, url) = self.gated_url().await;
+        let gated = Database::parse("DATABASE_URL", &url, "rookery test");
+        (gate, gated.expect("its URL is well-formed"))
+    }
+
+    /// A gate to the database, and the URL through it.
+    pub async fn gated_url(&self) -> (Gate, String) {
         let options: PgConnectOptions = self.url.parse().expect("its URL is well-formed");
         let address = format!("{}:{}", options.get_host(), options.get_port());
         let target = tokio::net::lookup_host(&address)
@@ -64,8 +71,7 @@ impl TestDatabase {
             .expect("at least one");
         let gate = Gate::to(target).await;
         let url = self.url.replace(&address, &gate.address.to_string());
-        let gated = Database::parse("DATABASE_URL", &url, "rookery test");
-        (gate, gated.expect("its URL is well-formed"))
+        (gate, url)
     }
 }
 

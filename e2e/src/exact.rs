@@ -1,13 +1,13 @@
 //! Reading feeds as the api does, and holding them against the definition.
 
 use api::views::{Page, feed};
+use events::store::Connections;
 use events::{Position, TweetId, UserId};
-use sqlx::PgPool;
 
 use crate::model::Model;
 
 /// A feed to its end, page by page, as of `at` if given.
-pub async fn read_feed(feed: &PgPool, reader: UserId, at: Option<Position>) -> Vec<TweetId> {
+pub async fn read_feed(feed: &Connections, reader: UserId, at: Option<Position>) -> Vec<TweetId> {
     let mut tweets: Vec<TweetId> = Vec::new();
     loop {
         let before = tweets.last().copied().unwrap_or(feed::NEWEST);
@@ -26,7 +26,7 @@ pub async fn read_feed(feed: &PgPool, reader: UserId, at: Option<Position>) -> V
 
 /// Reads every feed to its end as of `at` and holds it against `model`, the state at `at`; `now` says
 /// whose feed can be read at all.
-pub async fn feeds_are_exact(feed: &PgPool, model: &Model, at: Option<Position>, now: &Model) {
+pub async fn feeds_are_exact(feed: &Connections, model: &Model, at: Option<Position>, now: &Model) {
     for reader in model.users.intersection(&now.users) {
         let read = read_feed(feed, *reader, at).await;
         assert_eq!(read, model.feed(*reader), "the feed of {reader} at {}", model.position);

@@ -12,8 +12,19 @@ use tokio::sync::watch;
 #[derive(Debug, Clone)]
 pub struct Gate {
     pub address: SocketAddr,
-    open: Arc<watch::Sender<bool>>,
+    state: Arc<watch::Sender<State>>,
     trap: Arc<Mutex<Option<&'static [u8]>>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    target: SocketAddr,
+    is_open: bool,
+    is_silent: bool,
+    /// What was connected before the last of them is cut.
+    cuts: u64,
+    /// What was connected before the last of them never hears anything again.
+    silences: u64,
 }
 
 impl Gate {
@@ -21,18 +32,13 @@ impl Gate {
     pub async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it has an address");
-        let (open, state) = watch::channel(true);
-        let gate = Self { address, open: Arc::new(open), trap: Arc::default() };
-        let trap = Arc::clone(&gate.trap);
+        let state = State { target, is_open: true, is_silent: false, cuts: 0, silences: 0 };
+        let gate =
+            Self { address, state: Arc::new(watch::Sender::new(state)), trap: Arc::default() };
+        let (states, trap) = (gate.state.subscribe(), Arc::clone(&gate.trap));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (mut state, trap) = (state.clone(), Arc::clone(&trap));
-                tokio::spawn(async move {
-                    tokio::select! {
-                        _ = pass(client, target, &trap), if *state.borrow() => {}
-                        _ = state.wait_for(|open| !open) => {}
-                    }
-                });
+                tokio::spawn(connection(client, states.clone(), Arc::clone(&trap)));
             }
         });
         gate
@@ -40,12 +46,41 @@ impl Gate {
 
     /// Cuts what is connected and refuses what comes.
     pub fn shut(&self) {
-        self.open.send_replace(false);
+        self.state.send_modify(|state| {
+            state.is_open = false;
+            state.cuts += 1;
+        });
     }
 
     /// Lets connections through again.
     pub fn open(&self) {
-        self.open.send_replace(true);
+        self.state.send_modify(|state| state.is_open = true);
+    }
+
+    /// Leads new connections to `target` and cuts those that are there.
+    pub fn cut_and_lead_to(&self, target: SocketAddr) {
+        self.state.send_modify(|state| {
+            state.target = target;
+            state.cuts += 1;
+        });
+    }
+
+    /// Leads new connections to `target`; those that are there stay where they are.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.state.send_modify(|state| state.target = target);
+    }
+
+    /// Passes nothing on any more and closes nothing, like a server that is gone without a word.
+    pub fn fall_silent(&self) {
+        self.state.send_modify(|state| {
+            state.is_silent = true;
+            state.silences += 1;
+        });
+    }
+
+    /// Lets new connections through again. Those from before stay silent.
+    pub fn speak(&self) {
+        self.state.send_modify(|state| state.is_silent = false);
     }
 
     /// Cuts the next connection on which a client says `words`, after the server has carried them
@@ -61,13 +96,42 @@ impl Gate {
     }
 }
 
+/// One client's connection, to its end.
+async fn connection(
+    mut client: TcpStream,
+    mut states: watch::Receiver<State>,
+    trap: Arc<Mutex<Option<&'static [u8]>>>,
+) {
+    let began = *states.borrow_and_update();
+    if !began.is_open {
+        return;
+    }
+    let mut silences = states.clone();
+    let passing = async {
+        let mut server = None;
+        tokio::select! {
+            biased;
+            _ = silences.wait_for(|now| now.is_silent || now.silences != began.silences) => {}
+            _ = pass(&mut client, &mut server, began.target, &trap) => return,
+        }
+        // Neither passes anything on nor closes.
+        std::future::pending::<()>().await;
+        drop(server);
+    };
+    tokio::select! {
+        () = passing => {}
+        _ = states.wait_for(|now| now.cuts != began.cuts) => {}
+    }
+}
+
 /// Passes bytes both ways until either side ends.
 async fn pass(
-    mut client: TcpStream,
+    client: &mut TcpStream,
+    server: &mut Option<TcpStream>,
     target: SocketAddr,
     trap: &Mutex<Option<&'static [u8]>>,
 ) -> std::io::Result<()> {
-    let mut server = TcpStream::connect(target).await?;
+    let server = server.insert(TcpStream::connect(target).await?);
     let (mut said, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
         tokio::select! {

@@ -6,40 +6,38 @@ use events::event::{
     Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
 };
 use events::recorded::Metadata;
-use events::store::append::{Head, NewEvent, append, lock_head};
+use events::store::Connections;
+use events::store::append::{BEGIN_LOCKED, NewEvent, append, head};
 use events::{Clock, Event, Position, RecordedEvent, UserId};
 use rand::Rng;
 use rand::rngs::StdRng;
-use sqlx::PgPool;
+use sqlx::Connection;
 use uuid::Uuid;
 
 use crate::model::{Model, read_log};
 
 /// Appends `events` as they are and returns the whole log. Versions count up within each stream.
-pub async fn given(log: &PgPool, events: Vec<Event>) -> Vec<RecordedEvent> {
-    let mut transaction = log.begin().await.unwrap();
-    let old = lock_head(&mut transaction).await.unwrap();
+pub async fn given(log: &Connections, events: Vec<Event>) -> Vec<RecordedEvent> {
+    let mut lent = log.lend().await.unwrap();
+    let mut transaction = lent.begin_with(BEGIN_LOCKED).await.unwrap();
+    let old = head(&mut transaction).await.unwrap().position;
     let versions = "select stream, max(version) from events group by stream";
     let versions: Vec<(String, i32)> =
         sqlx::query_as(versions).fetch_all(&mut *transaction).await.unwrap();
     let mut versions: HashMap<String, i32> = versions.into_iter().collect();
-    let mut last_user_id = old.last_user_id;
-    let new: Vec<NewEvent> = (old.position.0 + 1..)
+    let new: Vec<NewEvent> = (old.0 + 1..)
         .map(Position)
         .zip(events)
         .map(|(position, event)| {
-            if let Event::UserRegistered(registered) = &event {
-                last_user_id = registered.user_id;
-            }
             let version = versions.entry(event.stream(position)).or_default();
             *version += 1;
             let (event_id, metadata) = (Uuid::now_v7(), Metadata::default());
             NewEvent { position, event_id, version: *version, event, metadata }
         })
         .collect();
-    let head = Head { position: new.last().unwrap().position, last_user_id };
-    append(&mut transaction, old, head, &new, Clock::system().now()).await.unwrap();
+    append(&mut transaction, old, &new, Clock::system().now()).await.unwrap();
     transaction.commit().await.unwrap();
+    lent.give_back();
     read_log(log).await
 }
 

@@ -5,6 +5,7 @@
 //! up. Each test has its own database and virtual host, so that tests can run side by side.
 
 pub mod client;
+pub mod cluster;
 pub mod database;
 pub mod exact;
 pub mod gate;

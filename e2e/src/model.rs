@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use events::store::Connections;
 use events::{Event, Position, RecordedEvent, TweetId, UserId};
-use sqlx::PgPool;
 
 /// The state of the world after a run of the log from its beginning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Model {
     }
 
     /// The state at the head of the log.
-    pub async fn of_log(log: &PgPool) -> Self {
+    pub async fn of_log(log: &Connections) -> Self {
         Self::of(&read_log(log).await)
     }
 
@@ -74,6 +74,6 @@ impl Model {
 }
 
 /// The whole log.
-pub async fn read_log(log: &PgPool) -> Vec<RecordedEvent> {
+pub async fn read_log(log: &Connections) -> Vec<RecordedEvent> {
     events::store::read::after(log, Position::START, usize::MAX).await.expect("the log is readable")
 }

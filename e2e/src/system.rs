@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
+use events::store::Connections;
 use events::{Position, UserId};
-use sqlx::PgPool;
 
 use crate::client::Rookery;
 use crate::database::TestDatabase;
@@ -23,7 +23,7 @@ pub struct System {
     pub api: Process,
     pub projector: Process,
     pub client: Rookery,
-    pub log: PgPool,
+    pub log: Connections,
 }
 
 impl System {
@@ -107,7 +107,7 @@ impl System {
     pub async fn stop(mut self) {
         self.api.kill().await;
         self.projector.kill().await;
-        self.log.close().await;
+        self.log.close_idle();
         self.vhost.remove().await;
     }
 }

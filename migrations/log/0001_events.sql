@@ -1,6 +1,6 @@
 -- The log: every accepted command is one or more rows here, for ever.
 create table events (
-    -- Dense and equal to commit order: assigned under the lock of the row in log_head.
+    -- Dense and equal to commit order: assigned under the appenders' lock. The last one is the head.
     position       bigint      primary key check (position > 0),
     event_id       uuid        not null unique,
     -- 'user-7', 'tweet-42', 'relationship-7-9'
@@ -30,11 +30,5 @@ create trigger events_append_only
 -- "Always" holds for sessions with session_replication_role = replica as well.
 alter table events enable always trigger events_append_only;
 
--- The head of the log. Its one row is the lock that serialises appends across instances.
-create table log_head (
-    only_row     boolean primary key default true check (only_row),
-    position     bigint  not null,
-    last_user_id bigint  not null
-) with (fillfactor = 50);
-
-insert into log_head (position, last_user_id) values (0, 0);
+-- User ids are 1, 2, 3, … in order of registration; the last one given is the last of this index.
+create index events_user_ids on events (((payload ->> 'user_id')::bigint)) where type = 'UserRegistered';

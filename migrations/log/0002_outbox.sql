@@ -1,6 +1,9 @@
 -- The outbox is the log itself plus this cursor: everything above `position` is not published yet.
+--
+-- One row. Its key moves with each change, so that the newest version is the last of the key and is
+-- found in one step, however many older ones an old snapshot keeps.
 create table outbox (
-    only_row     boolean     primary key default true check (only_row),
+    revision     bigint      primary key default 0,
     -- Confirmed by the broker up to and including this position.
     position     bigint      not null default 0,
     -- Grows by one with each new leader; a statement that carries an older fence changes nothing.
@@ -9,7 +12,7 @@ create table outbox (
     leased_until timestamptz not null default '-infinity',
     -- Signs each slice, so that a message that did not come from the relay is told apart.
     slice_key    bytea       not null
-) with (fillfactor = 50);
+);
 
 -- 244 random bits from the server's strong generator, without an extension.
 insert into outbox (slice_key)

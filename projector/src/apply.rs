@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use events::event::DecodeError;
+use events::store::Connections;
 use events::{Position, RecordedEvent};
 use metrics::{counter, gauge, histogram};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 
 use crate::changes::Changes;
 use crate::checkpoint::{self, Checkpoint, Fenced};
@@ -39,7 +40,7 @@ impl From<WorkError> for ApplyError {
 /// # Errors
 /// [`ApplyError`]; the read model is as it was.
 pub async fn apply(
-    feed: &PgPool,
+    feed: &Connections,
     checkpoint: Checkpoint,
     events: &[RecordedEvent],
     kept: i64,
@@ -48,10 +49,12 @@ pub async fn apply(
     let started = Instant::now();
     let changes = Changes::of(events)?;
 
-    let mut transaction = feed.begin().await?;
+    let mut lent = feed.lend().await?;
+    let mut transaction = lent.begin().await?;
     let moved = move_checkpoint(&mut transaction, checkpoint, last).await?;
     let delivered = write(&mut transaction, &changes, kept).await?;
     transaction.commit().await?;
+    lent.give_back();
 
     counter!("rookery_projector_applied_events_total").increment(events.len() as u64);
     counter!("rookery_projector_deliveries_total").increment(delivered);
@@ -74,17 +77,19 @@ pub async fn apply(
 /// # Errors
 /// [`ApplyError`]; the read model is as it was.
 pub async fn apply_without_feeds(
-    feed: &PgPool,
+    feed: &Connections,
     checkpoint: Checkpoint,
     events: &[RecordedEvent],
     changes: &Changes,
 ) -> Result<Checkpoint, ApplyError> {
     let Some(last) = run_after(checkpoint.position, events)? else { return Ok(checkpoint) };
-    let mut transaction = feed.begin().await?;
+    let mut lent = feed.lend().await?;
+    let mut transaction = lent.begin().await?;
     let moved = move_checkpoint(&mut transaction, checkpoint, last).await?;
     write_users_and_tweets(&mut transaction, changes).await?;
     write_follows(&mut transaction, changes).await?;
     transaction.commit().await?;
+    lent.give_back();
     Ok(moved)
 }
 
@@ -113,7 +118,7 @@ async fn write(
     write_follows(transaction, changes).await?;
     feed_items::remove_unfollowed(transaction, changes).await?;
     floor::raise_for_long_authors(transaction, changes, kept).await?;
-    let backfilled = feed_items::backfill(transaction, changes).await?;
+    let backfilled = feed_items::backfill(transaction, changes, kept).await?;
     feed_items::remove_of_deleted(transaction, changes).await?;
 
     let grown = fanned_out.sampled.into_iter().chain(backfilled.sampled).collect::<Vec<_>>();

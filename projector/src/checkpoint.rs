@@ -5,6 +5,7 @@
 //! and by one projector at a time, however many run.
 
 use events::Position;
+use events::store::NEWEST_ONE;
 use sqlx::PgExecutor;
 
 use crate::generation::UNREAD;
@@ -36,7 +37,12 @@ pub struct Fenced {
 pub async fn load(executor: impl PgExecutor<'_>) -> Result<Checkpoint, sqlx::Error> {
     sqlx::query_as!(
         Checkpoint,
-        r#"select generation, position as "position: Position", fence from checkpoint"#
+        r#"
+        select generation, position as "position: Position", fence from checkpoint
+        order by position desc, fence desc
+        limit $1
+        "#,
+        NEWEST_ONE
     )
     .fetch_one(executor)
     .await
@@ -49,18 +55,30 @@ pub async fn load(executor: impl PgExecutor<'_>) -> Result<Checkpoint, sqlx::Err
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
-pub async fn take_over(executor: impl PgExecutor<'_>) -> Result<Checkpoint, sqlx::Error> {
-    let row = sqlx::query!(
-        r#"
-        update checkpoint set fence = fence + 1
-        returning
-            generation, position as "position: Position", fence,
-            set_config('synchronous_commit', 'on', true)
-        "#
-    )
-    .fetch_one(executor)
-    .await?;
-    Ok(Checkpoint { generation: row.generation, position: row.position, fence: row.fence })
+pub async fn take_over(executor: impl PgExecutor<'_> + Copy) -> Result<Checkpoint, sqlx::Error> {
+    loop {
+        let row = sqlx::query!(
+            r#"
+            update checkpoint set fence = fence + 1
+            where (position, fence) = (
+                select position, fence from checkpoint
+                order by position desc, fence desc
+                limit $1
+            )
+            returning
+                generation, position as "position: Position", fence,
+                set_config('synchronous_commit', 'on', true)
+            "#,
+            NEWEST_ONE
+        )
+        .fetch_optional(executor)
+        .await?;
+        // None: whoever projects has moved it in this very moment.
+        if let Some(row) = row {
+            let (generation, position, fence) = (row.generation, row.position, row.fence);
+            return Ok(Checkpoint { generation, position, fence });
+        }
+    }
 }
 
 /// Moves the checkpoint forward from `old` to `position`, announced when the transaction commits:

@@ -9,10 +9,9 @@ use std::time::Duration;
 use events::amqp::{self, Broker, BrokerError};
 use events::retry::{Failure, Retry};
 use events::slice::SliceKey;
-use events::store::outbox;
+use events::store::{Connections, outbox};
 use events::{Position, Slice};
 use metrics::{counter, gauge};
-use sqlx::PgPool;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +59,7 @@ impl From<ConsumeError> for Failure<ConsumeError> {
 /// [`ConsumeError`] when an operator has to act first.
 pub async fn run(
     projection: &Projection,
-    log: &PgPool,
+    log: &Connections,
     broker: &Broker,
     shutdown: &CancellationToken,
 ) -> Result<(), ConsumeError> {
@@ -74,7 +73,7 @@ pub async fn run(
 
 async fn session(
     projection: &Projection,
-    log: &PgPool,
+    log: &Connections,
     broker: &Broker,
     shutdown: &CancellationToken,
 ) -> Result<(), ConsumeError> {

@@ -1,4 +1,8 @@
 //! `feed_items`: the kept part of each feed, complete from its floor up.
+//!
+//! The plan of each statement comes from its shape: what is looked up for a row is a subquery with a
+//! limit or an offset, which can only be run for that row, through its key; and rows to delete are
+//! named by where they are, so that nothing is left to join.
 
 use sqlx::PgConnection;
 
@@ -33,19 +37,22 @@ pub(crate) async fn fan_out(
 pub(crate) async fn backfill(
     transaction: &mut PgConnection,
     changes: &Changes,
+    kept: i64,
 ) -> Result<Delivered, sqlx::Error> {
     let (readers, authors) = columns(changes.started());
     if readers.is_empty() {
         return Ok(Delivered::default());
     }
-    let row = sqlx::query_file!("src/feed_items/backfill.sql", &readers, &authors, SAMPLE_MASK)
-        .fetch_one(transaction)
-        .await?;
+    let row =
+        sqlx::query_file!("src/feed_items/backfill.sql", &readers, &authors, SAMPLE_MASK, kept)
+            .fetch_one(transaction)
+            .await?;
     Ok(Delivered { delivered: row.delivered.unsigned_abs(), sampled: row.sampled })
 }
 
 /// Takes the tweets of those who are no longer followed out of their readers' feeds. The floor
-/// stays: what is above it is as complete as before.
+/// stays: what is above it is as complete as before. Rows of deleted tweets stay as well, since every
+/// read passes over them.
 pub(crate) async fn remove_unfollowed(
     transaction: &mut PgConnection,
     changes: &Changes,
@@ -56,15 +63,26 @@ pub(crate) async fn remove_unfollowed(
     }
     sqlx::query!(
         r#"
-        with gone as materialized (
-            select stopped.user_id, tweets.tweet_id
+        delete from feed_items where ctid = any(array(
+            select item.ctid
             from unnest($1::bigint[], $2::bigint[]) as stopped (user_id, author_id)
-            left join floors on floors.user_id = stopped.user_id
-            join tweets on tweets.author_id = stopped.author_id
-                and tweets.tweet_id >= coalesce(floors.floor, 0)
-        )
-        delete from feed_items using gone
-        where feed_items.user_id = gone.user_id and feed_items.tweet_id = gone.tweet_id
+            left join lateral (
+                select floor from floors where floors.user_id = stopped.user_id limit 1
+            ) as floors on true
+            cross join lateral (
+                select tweet_id from tweets
+                where tweets.author_id = stopped.author_id
+                    and tweets.tweet_id >= coalesce(floors.floor, 0)
+                    and deleted_position = 0
+                offset 0
+            ) as tweet
+            cross join lateral (
+                select ctid from feed_items
+                where feed_items.user_id = stopped.user_id
+                    and feed_items.tweet_id = tweet.tweet_id
+                limit 1
+            ) as item
+        ))
         "#,
         &readers,
         &authors,

@@ -3,6 +3,9 @@
 //!
 //! **Invariant**: a floor only rises, and in the transaction that raises it every row below it goes.
 //! So removal never leaves a hole, and the cap bounds storage without cutting any feed short.
+//!
+//! Below the floor that a feed had there is nothing to remove, so the index is entered there: while
+//! somebody holds an old snapshot, every row that was ever removed is still in it.
 
 use sqlx::PgConnection;
 
@@ -36,8 +39,9 @@ pub(crate) async fn raise_for_long_authors(
             from unnest($1::bigint[], $2::bigint[]) as started (user_id, author_id)
             cross join lateral (
                 select tweet_id from tweets
-                where tweets.author_id = started.author_id and tweets.deleted_position is null
-                order by tweet_id desc
+                where (author_id, deleted_position, tweet_id) > (started.author_id, 0, 0)
+                    and (author_id, deleted_position, tweet_id) < (started.author_id, 1, 0)
+                order by author_id desc, deleted_position desc, tweet_id desc
                 offset $3 limit 1
             ) as beyond
             group by started.user_id
@@ -46,8 +50,20 @@ pub(crate) async fn raise_for_long_authors(
             select user_id, floor from higher
             on conflict (user_id) do update set floor = greatest(floors.floor, excluded.floor)
         )
-        delete from feed_items using higher
-        where feed_items.user_id = higher.user_id and feed_items.tweet_id < higher.floor
+        delete from feed_items where ctid = any(array(
+            select item.ctid
+            from higher
+            left join lateral (
+                select floor from floors where floors.user_id = higher.user_id limit 1
+            ) as before on true
+            cross join lateral (
+                select ctid from feed_items
+                where feed_items.user_id = higher.user_id
+                    and feed_items.tweet_id >= coalesce(before.floor, 0)
+                    and feed_items.tweet_id < higher.floor
+                offset 0
+            ) as item
+        ))
         "#,
         &readers,
         &authors,
@@ -75,7 +91,7 @@ pub(crate) async fn trim(
             cross join lateral (
                 select tweet_id from feed_items
                 where feed_items.user_id = grown.user_id
-                order by tweet_id desc
+                order by user_id desc, tweet_id desc
                 offset $2 limit 1
             ) as beyond
         ), raised as (
@@ -83,8 +99,20 @@ pub(crate) async fn trim(
             select user_id, floor from higher
             on conflict (user_id) do update set floor = greatest(floors.floor, excluded.floor)
         )
-        delete from feed_items using higher
-        where feed_items.user_id = higher.user_id and feed_items.tweet_id < higher.floor
+        delete from feed_items where ctid = any(array(
+            select item.ctid
+            from higher
+            left join lateral (
+                select floor from floors where floors.user_id = higher.user_id limit 1
+            ) as before on true
+            cross join lateral (
+                select ctid from feed_items
+                where feed_items.user_id = higher.user_id
+                    and feed_items.tweet_id >= coalesce(before.floor, 0)
+                    and feed_items.tweet_id < higher.floor
+                offset 0
+            ) as item
+        ))
         "#,
         users,
         kept,

@@ -22,7 +22,7 @@ pub(crate) async fn end(
             as gone (follower_id, followed_id, position)
         where follows.follower_id = gone.follower_id
             and follows.followed_id = gone.followed_id
-            and follows.until_position is null
+            and follows.until_position = 0
         "#,
         &followers,
         &followed,
@@ -50,8 +50,8 @@ pub(crate) async fn begin(
     let followers: Vec<i64> = begun.iter().map(|(pair, _)| pair.0.0).collect();
     let followed: Vec<i64> = begun.iter().map(|(pair, _)| pair.1.0).collect();
     let since: Vec<i64> = begun.iter().map(|(_, interval)| interval.since.0).collect();
-    let until: Vec<Option<i64>> =
-        begun.iter().map(|(_, interval)| interval.until.map(|at| at.0)).collect();
+    let until: Vec<i64> =
+        begun.iter().map(|(_, interval)| interval.until.map_or(0, |at| at.0)).collect();
     sqlx::query!(
         r#"
         insert into follows (follower_id, followed_id, since_position, until_position)
@@ -60,7 +60,7 @@ pub(crate) async fn begin(
         &followers,
         &followed,
         &since,
-        &until as _,
+        &until,
     )
     .execute(transaction)
     .await?;
@@ -83,7 +83,7 @@ pub(crate) async fn end_of_deleted(
         r#"
         update follows set until_position = gone.position
         from unnest($1::bigint[], $2::bigint[]) as gone (user_id, position)
-        where follows.follower_id = gone.user_id and follows.until_position is null
+        where follows.follower_id = gone.user_id and follows.until_position = 0
         "#,
         &ids,
         &positions,

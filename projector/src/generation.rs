@@ -13,8 +13,8 @@ mod swap;
 
 use chrono::{DateTime, Utc};
 use events::store::schema::{Schema, SchemaError};
-use events::store::{ConnectError, Database};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use events::store::{ConnectError, Connections, Database, Fault};
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::progress;
 pub use swap::{SwapError, Swapped};
@@ -30,8 +30,16 @@ pub(crate) const UNREAD: [&str; 2] = [NEXT, PREVIOUS];
 
 /// What a generation consists of. Its migrations are part of it: a generation that was put aside
 /// before an upgrade is migrated when it is needed again.
-pub const TABLES: [&str; 7] =
-    ["checkpoint", "users", "tweets", "follows", "feed_items", "floors", "feed_migrations"];
+pub const TABLES: [&str; 8] = [
+    "checkpoint",
+    "users",
+    "tweets",
+    "follows",
+    "feed_items",
+    "floors",
+    "feed_migrations",
+    "compatibility",
+];
 
 /// The advisory lock: "rookery" as a number.
 const LOCK: i64 = 0x72_6f6f_6b65_7279;
@@ -89,12 +97,14 @@ impl Claim {
         let create = AssertSqlSafe(format!("create schema {NEXT}"));
         sqlx::query(create).execute(&mut self.connection).await?;
         let next = self.feed.clone().in_schema(NEXT);
-        let pool = next.connect(1).await?;
-        Schema::Feed.migrate(&pool).await?;
-        progress::make_table(&pool).await?;
+        let connections = next.connect(1).await?;
+        Schema::Feed.migrate(&connections).await?;
+        progress::make_table(&connections).await?;
         let newest = newest_generation(&mut self.connection).await?;
-        sqlx::query!("update checkpoint set generation = $1", newest + 1).execute(&pool).await?;
-        pool.close().await;
+        sqlx::query!("update checkpoint set generation = $1", newest + 1)
+            .execute(&connections)
+            .await?;
+        connections.close_idle();
         Ok(next)
     }
 
@@ -117,9 +127,9 @@ impl Claim {
             return Err(GenerationError::NoPrevious);
         }
         let previous = self.feed.clone().in_schema(PREVIOUS);
-        let pool = previous.connect(1).await?;
-        Schema::Feed.migrate(&pool).await?;
-        pool.close().await;
+        let connections = previous.connect(1).await?;
+        Schema::Feed.migrate(&connections).await?;
+        connections.close_idle();
         Ok(previous)
     }
 }
@@ -137,21 +147,25 @@ pub struct Aside {
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
-pub async fn aside(feed: &PgPool) -> Result<Aside, sqlx::Error> {
-    let mut connection = feed.acquire().await?;
-    Ok(Aside {
-        next: generation_in(&mut connection, NEXT).await?,
-        previous: generation_in(&mut connection, PREVIOUS).await?,
-    })
+pub async fn aside(feed: &Connections) -> Result<Aside, sqlx::Error> {
+    let mut lent = feed.lend().await?;
+    let aside = Aside {
+        next: generation_in(&mut lent, NEXT).await?,
+        previous: generation_in(&mut lent, PREVIOUS).await?,
+    };
+    lent.give_back();
+    Ok(aside)
 }
 
 /// Who has the claim now, if anyone.
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
-pub async fn claimed_by(feed: &PgPool) -> Result<Option<String>, sqlx::Error> {
-    let mut connection = feed.acquire().await?;
-    Ok(match holder(&mut connection).await? {
+pub async fn claimed_by(feed: &Connections) -> Result<Option<String>, sqlx::Error> {
+    let mut lent = feed.lend().await?;
+    let held = holder(&mut lent).await?;
+    lent.give_back();
+    Ok(match held {
         GenerationError::Busy { holder, .. } => Some(holder),
         _ => None,
     })
@@ -199,12 +213,7 @@ async fn generation_in(
 ) -> Result<Option<i32>, sqlx::Error> {
     let select = AssertSqlSafe(format!("select generation from {schema}.checkpoint"));
     match sqlx::query_scalar(select).fetch_optional(connection).await {
-        // 42P01: no such table. 3F000: no such schema.
-        Err(sqlx::Error::Database(error))
-            if matches!(error.code().as_deref(), Some("42P01" | "3F000")) =>
-        {
-            Ok(None)
-        }
+        Err(error) if Fault::of(&error) == Fault::Absent => Ok(None),
         result => result,
     }
 }

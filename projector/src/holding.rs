@@ -57,14 +57,14 @@ pub async fn look(
             feed_items.tweet_id is not null as "has_row!",
             reader.user_id is not null and author.user_id is not null as "is_readable!",
             follows.followed_id is not null as "is_followed!"
-        from checkpoint
-        left join users reader on reader.user_id = $1 and reader.deleted_position is null
+        from (select * from checkpoint order by position desc, fence desc limit 1) as checkpoint
+        left join users reader on reader.user_id = $1 and reader.deleted_position = 0
         left join floors on floors.user_id = $1
         left join feed_items on feed_items.user_id = $1 and feed_items.tweet_id = $2
-        left join tweets on tweets.tweet_id = $2 and tweets.deleted_position is null
-        left join users author on author.user_id = tweets.author_id and author.deleted_position is null
+        left join tweets on tweets.tweet_id = $2 and tweets.deleted_position = 0
+        left join users author on author.user_id = tweets.author_id and author.deleted_position = 0
         left join follows on follows.follower_id = $1 and follows.followed_id = tweets.author_id
-            and follows.until_position is null
+            and follows.until_position = 0
         "#,
         user.0,
         tweet.0

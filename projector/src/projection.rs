@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use events::store::{outbox, read};
+use events::store::{Connections, outbox, read};
 use events::{Position, RecordedEvent, Slice};
 use metrics::counter;
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{ApplyError, apply};
@@ -57,8 +56,8 @@ impl ProjectionError {
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Projection {
-    log: PgPool,
-    feed: PgPool,
+    log: Connections,
+    feed: Connections,
     kept: i64,
     shutdown: CancellationToken,
 }
@@ -67,7 +66,12 @@ impl Projection {
     /// The projection of `log` into `feed`, which keeps the newest `kept` tweets of each feed. Once
     /// `shutdown` is cancelled no further transaction begins.
     #[must_use]
-    pub fn new(log: PgPool, feed: PgPool, kept: i64, shutdown: CancellationToken) -> Self {
+    pub fn new(
+        log: Connections,
+        feed: Connections,
+        kept: i64,
+        shutdown: CancellationToken,
+    ) -> Self {
         Self { log, feed, kept, shutdown }
     }
 

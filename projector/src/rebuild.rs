@@ -12,8 +12,8 @@ mod replay;
 use std::time::Duration;
 
 use events::Position;
-use events::store::{ConnectError, read};
-use sqlx::PgPool;
+use events::store::fault::is_disk_full;
+use events::store::{ConnectError, Connections, read};
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{self, Checkpoint};
@@ -24,10 +24,10 @@ use crate::verify::{self, DIFFERENCES_LISTED, Facts, Report, VerifyError};
 
 /// How many connections work out feeds: one more than that rarely pays, because each keeps a core
 /// of PostgreSQL busy.
-const FEED_CONNECTIONS: u32 = 2;
+const FEED_CONNECTIONS: usize = 2;
 
 /// One for each of them, one that takes in what they found, and one for the progress.
-const CONNECTIONS: u32 = FEED_CONNECTIONS + 2;
+const CONNECTIONS: usize = FEED_CONNECTIONS + 2;
 
 /// For sorting a new index, per connection: fewer passes over what does not fit into memory.
 const INDEX_MEMORY: &str = "256MB";
@@ -88,7 +88,7 @@ pub struct Rebuilt {
 /// What a rebuild works on.
 #[derive(Debug)]
 pub struct Rebuild {
-    log: PgPool,
+    log: Connections,
     kept: i64,
     progress: Progress,
     shutdown: CancellationToken,
@@ -97,7 +97,12 @@ pub struct Rebuild {
 impl Rebuild {
     /// A rebuild from `log`, after which feeds keep their newest `kept` tweets.
     #[must_use]
-    pub fn new(log: PgPool, kept: i64, progress: Progress, shutdown: CancellationToken) -> Self {
+    pub fn new(
+        log: Connections,
+        kept: i64,
+        progress: Progress,
+        shutdown: CancellationToken,
+    ) -> Self {
         Self { log, kept, progress, shutdown }
     }
 
@@ -155,7 +160,7 @@ impl Rebuild {
     }
 
     /// Makes the read model as it is at the head of the log.
-    async fn build(&self, next: &PgPool) -> Result<(Checkpoint, Facts), RebuildError> {
+    async fn build(&self, next: &Connections) -> Result<(Checkpoint, Facts), RebuildError> {
         let progress = &self.progress;
         let head = self.sight_head().await?;
         progress.begin(Phase::Replay, head.0.unsigned_abs());
@@ -183,7 +188,7 @@ impl Rebuild {
         &self,
         claim: &mut Claim,
         schema: &str,
-        incoming: &PgPool,
+        incoming: &Connections,
         mut checkpoint: Checkpoint,
         mut facts: Facts,
     ) -> Result<Rebuilt, RebuildError> {
@@ -271,10 +276,10 @@ impl RebuildError {
     fn name_a_full_disk(self) -> Self {
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&self);
         while let Some(error) = source {
-            if let Some(sqlx::Error::Database(inner)) = error.downcast_ref()
-                && inner.code().as_deref() == Some("53100")
+            if let Some(error) = error.downcast_ref()
+                && is_disk_full(error)
             {
-                return Self::DiskFull(inner.message().to_owned());
+                return Self::DiskFull(error.to_string());
             }
             source = error.source();
         }

@@ -18,7 +18,7 @@ pub(crate) async fn insert(
     let authors: Vec<i64> = tweets.clone().map(|tweet| tweet.author_id.0).collect();
     let contents: Vec<String> = tweets.clone().map(|tweet| tweet.content.clone()).collect();
     let created: Vec<DateTime<Utc>> = tweets.clone().map(|tweet| tweet.created_at).collect();
-    let deleted: Vec<Option<i64>> = tweets.map(|tweet| tweet.deleted.map(|at| at.0)).collect();
+    let deleted: Vec<i64> = tweets.map(|tweet| tweet.deleted.map_or(0, |at| at.0)).collect();
     sqlx::query!(
         r#"
         insert into tweets (tweet_id, author_id, content, created_at, deleted_position)
@@ -28,7 +28,7 @@ pub(crate) async fn insert(
         &authors,
         &contents,
         &created,
-        &deleted as _,
+        &deleted,
     )
     .execute(transaction)
     .await?;

@@ -18,7 +18,7 @@ pub(crate) async fn insert(
     let usernames: Vec<String> = users.clone().map(|user| user.username.clone()).collect();
     let emails: Vec<String> = users.clone().map(|user| user.email.clone()).collect();
     let created: Vec<DateTime<Utc>> = users.clone().map(|user| user.created_at).collect();
-    let deleted: Vec<Option<i64>> = users.map(|user| user.deleted.map(|at| at.0)).collect();
+    let deleted: Vec<i64> = users.map(|user| user.deleted.map_or(0, |at| at.0)).collect();
     sqlx::query!(
         r#"
         insert into users (user_id, username, email, created_at, deleted_position)
@@ -28,7 +28,7 @@ pub(crate) async fn insert(
         &usernames,
         &emails,
         &created,
-        &deleted as _,
+        &deleted,
     )
     .execute(transaction)
     .await?;

@@ -83,7 +83,7 @@ async fn count_readers(
         cross join lateral (
             select count(*) from (
                 select from follows
-                where follows.followed_id = author.user_id and follows.until_position is null
+                where follows.followed_id = author.user_id and follows.until_position = 0
                 limit $2
             ) as counted
         ) as readers

@@ -25,7 +25,7 @@ begin
         where relkind = 'r' and (
             nspname in ('feed_next', 'feed_previous')
             or nspname = 'public' and relname in
-                ('checkpoint', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'feed_migrations')
+                ('checkpoint', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'feed_migrations', 'compatibility')
         )
     loop
         execute format('alter table %s owner to rookery_projector', found);

@@ -19,13 +19,6 @@ use super::batch::{self, Accepted, KeptAnswer, KeyOf, Plan};
 use crate::domain::state::Relationship;
 use crate::domain::{Account, Command, DecisionState, Rejection};
 
-/// An answer is kept at least this long: longer than any client keeps retrying.
-const KEY_KEPT_HOURS: i32 = 24;
-
-/// A batch removes up to twice as many expired keys as it keeps new ones: the table shrinks under
-/// any load, and cleaning up never costs more than the append.
-const KEYS_EXPIRED_PER_KEPT: usize = 2;
-
 /// Loads what `batch` is decided against.
 pub(super) async fn load(
     transaction: &mut PgConnection,
@@ -96,8 +89,10 @@ async fn load_accounts(
         Account,
         r#"
         select user_id as "user_id: UserId", username, email, created_at
-        from accounts
-        where user_id = any($1)
+        from unnest($1::bigint[]) as asked (id)
+        cross join lateral (
+            select * from accounts where accounts.user_id = asked.id limit 1
+        ) as account
         "#,
         &ids
     )
@@ -117,9 +112,21 @@ async fn load_taken(
     }
     let rows = sqlx::query!(
         r#"
-        select username_key, email_key from accounts where username_key = any($1)
-        union
-        select username_key, email_key from accounts where email_key = any($2)
+        select account.username_key, account.email_key
+        from unnest($1::text[], $2::text[]) as asked (username_key, email_key)
+        cross join lateral (
+            (
+                select username_key, email_key from accounts
+                where accounts.username_key = asked.username_key
+                limit 1
+            )
+            union all
+            (
+                select username_key, email_key from accounts
+                where accounts.email_key = asked.email_key
+                limit 1
+            )
+        ) as account
         "#,
         &needs.username_keys,
         &needs.email_keys,
@@ -146,13 +153,17 @@ async fn load_tweets(
     let tweets = sqlx::query!(
         r#"
         select created.position, (created.payload ->> 'author_id')::bigint as "author_id!"
-        from events created
-        where created.position = any($1)
-            and created.type = 'TweetCreated'
-            and not exists (
-                select from events deleted
-                where deleted.stream = created.stream and deleted.version = 2
-            )
+        from unnest($1::bigint[]) as asked (position)
+        cross join lateral (
+            select position, stream, payload from events
+            where events.position = asked.position and type = 'TweetCreated'
+            limit 1
+        ) as created
+        where not exists (
+            select from events deleted
+            where deleted.stream = created.stream and deleted.version = 2
+            offset 0
+        )
         "#,
         &ids
     )
@@ -187,7 +198,7 @@ async fn load_relationships(
             select stream, version, type
             from events
             where events.stream = asked.stream
-            order by version desc
+            order by stream desc, version desc
             limit 1
         ) as last
         "#,
@@ -215,8 +226,12 @@ async fn load_keys(
         r#"
         select caller as "caller: UserId", key, fingerprint,
             answer as "answer: Json<Result<Accepted, Rejection>>"
-        from idempotency_keys
-        where (caller, key) in (select * from unnest($1::bigint[], $2::text[]))
+        from unnest($1::bigint[], $2::text[]) as asked (asked_by, asked_key)
+        cross join lateral (
+            select * from idempotency_keys
+            where idempotency_keys.caller = asked.asked_by and idempotency_keys.key = asked.asked_key
+            limit 1
+        ) as kept
         "#,
         &callers,
         &keys
@@ -289,15 +304,6 @@ async fn keep_answers(
     let answers: Vec<_> = kept.iter().map(|(_, first)| Json(&first.answer)).collect();
     sqlx::query!(
         r#"
-        with expired as (
-            delete from idempotency_keys
-            where (caller, key) in (
-                select caller, key from idempotency_keys
-                where recorded_at < $5::timestamptz - make_interval(hours => $6)
-                order by recorded_at
-                limit $7
-            )
-        )
         insert into idempotency_keys (caller, key, fingerprint, answer, recorded_at)
         select caller, key, fingerprint, answer, $5
         from unnest($1::bigint[], $2::text[], $3::bytea[], $4::jsonb[])
@@ -308,8 +314,6 @@ async fn keep_answers(
         &prints,
         &answers as _,
         now,
-        KEY_KEPT_HOURS,
-        i64::try_from(kept.len() * KEYS_EXPIRED_PER_KEPT).unwrap_or(i64::MAX),
     )
     .execute(transaction)
     .await?;

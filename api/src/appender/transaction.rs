@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use events::Clock;
-use events::store::append::{self, Head};
-use events::store::{is_connection_failure, read};
+use events::store::append::{self, BEGIN_LOCKED, Head};
+use events::store::{Connections, Fault, read};
 use metrics::{counter, gauge, histogram};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 
 use super::batch::{self, Plan};
 use super::decision_store;
@@ -43,7 +43,7 @@ impl AppendError {
 
 impl From<sqlx::Error> for AppendError {
     fn from(error: sqlx::Error) -> Self {
-        if is_connection_failure(&error) { Self::Connection(error) } else { Self::Statement(error) }
+        if Fault::of(&error).passes() { Self::Connection(error) } else { Self::Statement(error) }
     }
 }
 
@@ -53,7 +53,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Appends `batch` within [`ATTEMPT_TIMEOUT`].
 pub(super) async fn append_batch(
-    log: &PgPool,
+    log: &Connections,
     clock: &Clock,
     batch: &[Submission],
     in_doubt: &mut Option<Plan>,
@@ -67,13 +67,14 @@ pub(super) async fn append_batch(
 
 /// Appends `batch`, or finds out that an earlier attempt, whose commit was cut off, did.
 async fn attempt(
-    log: &PgPool,
+    log: &Connections,
     clock: &Clock,
     batch: &[Submission],
     in_doubt: &mut Option<Plan>,
 ) -> Result<(Head, Vec<Result<Accepted, Refusal>>), AppendError> {
-    let mut transaction = log.begin().await?;
-    let head = append::lock_head(&mut transaction).await?;
+    let mut lent = log.lend().await?;
+    let mut transaction = lent.begin_with(BEGIN_LOCKED).await?;
+    let head = append::head(&mut transaction).await?;
     // The lock is ours, so the transaction in doubt has ended one way or the other.
     if let Some(plan) = in_doubt.as_mut() {
         if is_in_log(&mut transaction, plan).await? {
@@ -85,14 +86,16 @@ async fn attempt(
     let (state, known) = decision_store::load(&mut transaction, head, batch).await?;
     let plan = batch::decide(batch, state, known, clock.now());
     if plan.is_empty() {
+        transaction.rollback().await?;
+        lent.give_back();
         return Ok((head, plan.answers));
     }
-    append::append(&mut transaction, plan.old_head, plan.new_head, &plan.events, plan.decided_at)
-        .await?;
+    append::append(&mut transaction, plan.old_head.position, &plan.events, plan.decided_at).await?;
     decision_store::save(&mut transaction, &plan).await?;
 
     let plan = in_doubt.insert(plan);
     transaction.commit().await.map_err(AppendError::InDoubt)?;
+    lent.give_back();
     counter!("rookery_appended_events_total").increment(plan.events.len() as u64);
     histogram!("rookery_append_batch_commands").record(batch.len() as f64);
     gauge!("rookery_log_head_position").set(plan.new_head.position.0 as f64);

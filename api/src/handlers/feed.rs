@@ -1,26 +1,24 @@
 //! `/api/feed`
 
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use events::{Position, TweetId};
 
 use crate::caller::Caller;
 use crate::extract::FeedQuery;
-use crate::position::{AsOf, MinPosition};
+use crate::position::MinPosition;
 use crate::problem::Problem;
 use crate::state::AppState;
 use crate::views::feed::NEWEST;
-use crate::views::{self, FeedItem, Page};
+use crate::views::{self, FeedItem};
 
-/// One item more than asked for is read: whether it is there says whether there is a next page.
 pub async fn page(
     State(state): State<AppState>,
     Caller(reader): Caller,
     min: MinPosition,
     query: FeedQuery,
 ) -> Result<Response, Problem> {
-    let page = Page { limit: query.page.limit + 1, ..query.page };
+    let page = query.page.and_one_more();
     let before = query.before.unwrap_or(NEWEST);
     let found = match query.at {
         None => {
@@ -33,18 +31,8 @@ pub async fn page(
             state.freshness.read(min, read).await?
         }
     };
-    let AsOf { position, value: mut items } =
-        found.or_not_found(|| format!("the calling user {reader} does not exist"))?;
-    let limit = usize::try_from(query.page.limit).unwrap_or(usize::MAX);
-    let more = items.len() > limit;
-    items.truncate(limit);
-
-    let next = items.last().filter(|_| more).map(|last| next_link(&query, last));
-    let mut response = AsOf { position, value: items }.into_response();
-    if let Some(link) = next {
-        response.headers_mut().insert(header::LINK, link);
-    }
-    Ok(response)
+    let found = found.or_not_found(|| format!("the calling user {reader} does not exist"))?;
+    Ok(query.page.answer(found, |last| next(&query, last)))
 }
 
 /// A position that the log does not have will not come by waiting.
@@ -66,10 +54,9 @@ pub(super) async fn reachable(
 }
 
 /// The next page by cursor, whichever way this one was asked for.
-fn next_link(query: &FeedQuery, last: &FeedItem) -> HeaderValue {
+fn next(query: &FeedQuery, last: &FeedItem) -> String {
     let TweetId(before) = last.tweet_id;
     let limit = query.page.limit;
     let at = query.at.map(|at| format!("&at={at}")).unwrap_or_default();
-    let link = format!("</api/feed/?before={before}&limit={limit}{at}>; rel=\"next\"");
-    HeaderValue::try_from(link).expect("digits and ASCII are a valid header")
+    format!("/api/feed/?before={before}&limit={limit}{at}")
 }

@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use events::store::schema::Schema;
 use serde::Serialize;
 
 use crate::relay::RelayState;
@@ -27,18 +26,18 @@ pub async fn live() -> impl IntoResponse {
     Json(serde_json::json!({ "status": "live" }))
 }
 
-/// The service can do its work: both databases answer and have this release's schema.
+/// The service can do its work: both databases answer and have a schema that this release can use.
 pub async fn ready(State(state): State<AppState>) -> impl IntoResponse {
-    let (log, feed) =
-        tokio::join!(Schema::Log.is_current(&state.log), Schema::Feed.is_current(&state.feed));
-    let ready = matches!((&log, &feed), (Ok(true), Ok(true)));
+    let found = state.readiness.look().await;
+    let ready = found.is_ready();
     let readiness = Readiness {
         status: if ready { "ready" } else { "not ready" },
-        log_database: describe(&log),
-        feed_database: describe(&feed),
+        log_database: found.log.describe(),
+        feed_database: found.feed.describe(),
         broker: match state.relay.as_ref().map(|relay| *relay.borrow()) {
             None => "not used by this process",
             Some(RelayState::Disconnected) => "unreachable: commands wait in the log",
+            Some(RelayState::WithoutLog) => "not looked for: the relay waits for the log",
             Some(RelayState::Standby) => "connected; another relay leads",
             Some(RelayState::Leading) => "connected; this relay leads",
         },
@@ -53,12 +52,4 @@ pub async fn ready(State(state): State<AppState>) -> impl IntoResponse {
 pub async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
     let text_format = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, text_format)], state.metrics.render())
-}
-
-fn describe(current: &Result<bool, sqlx::Error>) -> &'static str {
-    match current {
-        Ok(true) => "ready",
-        Ok(false) => "its schema is not there yet, or older than this release",
-        Err(_) => "unreachable",
-    }
 }

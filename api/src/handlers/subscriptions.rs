@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::{accept, done};
 use crate::caller::Caller;
 use crate::domain::Command;
-use crate::extract::{CommandContext, Id, Json, UserPage};
-use crate::position::{AsOf, LogPosition, MinPosition};
+use crate::extract::{CommandContext, Id, Json, UserQuery};
+use crate::position::{LogPosition, MinPosition};
 use crate::problem::Problem;
 use crate::state::AppState;
-use crate::views::{self, User};
+use crate::views::{self, Page, User};
 
 #[derive(Debug, Deserialize)]
 pub struct Follow {
@@ -53,18 +53,27 @@ pub async fn followers(
     State(state): State<AppState>,
     min: MinPosition,
     Id(user_id): Id<UserId>,
-    UserPage(page): UserPage,
-) -> Result<AsOf<Vec<User>>, Problem> {
-    let read = || views::follows::followers(&state.feed, user_id, page);
-    state.freshness.read(min, read).await?.or_not_found(|| format!("there is no user {user_id}"))
+    UserQuery { page, after }: UserQuery,
+) -> Result<Response, Problem> {
+    let read = || views::follows::followers(&state.feed, user_id, after, page.and_one_more());
+    let found = state.freshness.read(min, read).await?;
+    let found = found.or_not_found(|| format!("there is no user {user_id}"))?;
+    Ok(page.answer(found, |last| next(user_id, "followers", last, page)))
 }
 
 pub async fn following(
     State(state): State<AppState>,
     min: MinPosition,
     Id(user_id): Id<UserId>,
-    UserPage(page): UserPage,
-) -> Result<AsOf<Vec<User>>, Problem> {
-    let read = || views::follows::following(&state.feed, user_id, page);
-    state.freshness.read(min, read).await?.or_not_found(|| format!("there is no user {user_id}"))
+    UserQuery { page, after }: UserQuery,
+) -> Result<Response, Problem> {
+    let read = || views::follows::following(&state.feed, user_id, after, page.and_one_more());
+    let found = state.freshness.read(min, read).await?;
+    let found = found.or_not_found(|| format!("there is no user {user_id}"))?;
+    Ok(page.answer(found, |last| next(user_id, "following", last, page)))
+}
+
+fn next(user_id: UserId, list: &str, last: &User, page: Page) -> String {
+    let (after, limit) = (last.id, page.limit);
+    format!("/api/subscriptions/{user_id}/{list}?after={after}&limit={limit}")
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{accept, done};
 use crate::caller::Caller;
 use crate::domain::{Command, Content};
-use crate::extract::{CommandContext, Id, Json, TweetPage};
+use crate::extract::{CommandContext, Id, Json, TweetQuery};
 use crate::position::{AsOf, LogPosition, MinPosition};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -53,10 +53,14 @@ pub async fn by_author(
     State(state): State<AppState>,
     min: MinPosition,
     Id(author_id): Id<UserId>,
-    TweetPage(page): TweetPage,
-) -> Result<AsOf<Vec<Tweet>>, Problem> {
-    let read = || views::tweets::by_author(&state.feed, author_id, page);
-    state.freshness.read(min, read).await
+    TweetQuery { page, before }: TweetQuery,
+) -> Result<Response, Problem> {
+    let read = || views::tweets::by_author(&state.feed, author_id, before, page.and_one_more());
+    let found = state.freshness.read(min, read).await?;
+    let limit = page.limit;
+    let next =
+        |last: &Tweet| format!("/api/tweets/user/{author_id}?before={}&limit={limit}", last.id);
+    Ok(page.answer(found, next))
 }
 
 pub async fn delete(

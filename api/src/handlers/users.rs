@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{accept, done};
 use crate::caller::Caller;
 use crate::domain::{Command, Email, Username};
-use crate::extract::{CommandContext, Id, Json, UserPage};
+use crate::extract::{CommandContext, Id, Json, UserQuery};
 use crate::position::{AsOf, LogPosition, MinPosition};
 use crate::problem::{FieldError, Problem};
 use crate::state::AppState;
@@ -44,9 +44,12 @@ pub async fn find(
 pub async fn list(
     State(state): State<AppState>,
     min: MinPosition,
-    UserPage(page): UserPage,
-) -> Result<AsOf<Vec<User>>, Problem> {
-    state.freshness.read(min, || views::users::list(&state.feed, page)).await
+    UserQuery { page, after }: UserQuery,
+) -> Result<Response, Problem> {
+    let read = || views::users::list(&state.feed, after, page.and_one_more());
+    let found = state.freshness.read(min, read).await?;
+    let next = |last: &User| format!("/api/users/?after={}&limit={}", last.id, page.limit);
+    Ok(page.answer(found, next))
 }
 
 pub async fn delete(

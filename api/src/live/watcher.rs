@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use events::Position;
 use events::retry::{Failure, Retry};
+use events::store::Connections;
 use metrics::histogram;
-use sqlx::PgPool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,7 @@ const LOOK_MAX_EVENTS: i64 = 256;
 /// the projector has come.
 pub async fn watch(
     live: Live,
-    feed: PgPool,
+    feed: Connections,
     mut checkpoint: tokio::sync::watch::Receiver<Position>,
     shutdown: CancellationToken,
 ) {
@@ -43,7 +43,11 @@ pub async fn watch(
 
 /// One look, at most as far as `announced`, and where it ended. An announcement may be of what a
 /// crash of the server then took back: the look ends where the read model is.
-async fn look(live: &Live, feed: &PgPool, announced: Position) -> Result<Position, sqlx::Error> {
+async fn look(
+    live: &Live,
+    feed: &Connections,
+    announced: Position,
+) -> Result<Position, sqlx::Error> {
     let (readers, after) = live.begin_look();
     if announced <= after {
         return Ok(announced);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use events::{Position, TweetId, UserId};
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgExecutor;
 
 use super::{FeedItem, Page};
 use crate::position::AsOf;
@@ -12,10 +12,15 @@ use crate::position::AsOf;
 /// Above every tweet: the first page.
 pub const NEWEST: TweetId = TweetId(i64::MAX);
 
+/// Of a feed whose rows are all kept.
+const NO_FLOOR: TweetId = TweetId(0);
+
 /// A row of a page. Without an item it only brings the position.
 struct FeedRow {
     position: Position,
     known: bool,
+    /// The oldest tweet that rows are kept for, where a page is made of them.
+    floor: TweetId,
     tweet_id: Option<TweetId>,
     content: Option<String>,
     author_id: Option<UserId>,
@@ -41,18 +46,30 @@ impl FeedRow {
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
 pub async fn page(
-    executor: impl PgExecutor<'_>,
+    executor: impl PgExecutor<'_> + Copy,
     reader: UserId,
     before: TweetId,
     page: Page,
 ) -> Result<AsOf<Option<Vec<FeedItem>>>, sqlx::Error> {
+    let Page { skip, limit } = page;
+    let rows =
+        sqlx::query_file_as!(FeedRow, "src/views/feed/page.sql", reader.0, before.0, skip, limit)
+            .fetch_all(executor)
+            .await?;
+    let floor = rows.first().map_or(NO_FLOOR, |row| row.floor);
+    let kept = items(rows);
+    let found = kept.value.as_ref().map_or(0, Vec::len);
+    if floor == NO_FLOOR || i64::try_from(found).is_ok_and(|found| found >= limit) {
+        return Ok(kept);
+    }
+    // The kept rows run out on this page: read again, whole, so that all of it is of one position.
     let rows = sqlx::query_file_as!(
         FeedRow,
-        "src/views/feed/page.sql",
+        "src/views/feed/page_below.sql",
         reader.0,
         before.0,
-        page.skip,
-        page.limit
+        skip,
+        limit
     )
     .fetch_all(executor)
     .await?;
@@ -117,7 +134,7 @@ pub struct News {
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
 pub async fn news(
-    feed: &PgPool,
+    feed: impl PgExecutor<'_> + Copy,
     readers: &[UserId],
     after: Position,
     to: Position,
@@ -159,8 +176,16 @@ async fn items_of(
             tweets.author_id as "author_id: UserId", author.username as author_username,
             tweets.created_at
         from unnest($1::bigint[]) as wanted (tweet_id)
-        join tweets on tweets.tweet_id = wanted.tweet_id and tweets.deleted_position is null
-        join users author on author.user_id = tweets.author_id and author.deleted_position is null
+        cross join lateral (
+            select * from tweets
+            where tweets.tweet_id = wanted.tweet_id and deleted_position = 0
+            limit 1
+        ) as tweets
+        cross join lateral (
+            select username from users
+            where users.user_id = tweets.author_id and deleted_position = 0
+            limit 1
+        ) as author
         order by tweets.tweet_id
         "#,
         tweets as _

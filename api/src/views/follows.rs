@@ -14,6 +14,7 @@ use crate::position::AsOf;
 pub async fn followers(
     executor: impl PgExecutor<'_>,
     user_id: UserId,
+    after: UserId,
     page: Page,
 ) -> Result<AsOf<Option<Vec<User>>>, sqlx::Error> {
     let rows = sqlx::query!(
@@ -21,20 +22,28 @@ pub async fn followers(
         select checkpoint.position as "position: Position", owner.user_id is not null as "known!",
             page.user_id as "id?: UserId", page.username as "username?", page.email as "email?",
             page.created_at as "created_at?"
-        from checkpoint
-        left join users owner on owner.user_id = $1 and owner.deleted_position is null
-        left join (
+        from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
+        left join lateral (
+            select user_id from users where user_id = $1 and deleted_position = 0 limit 1
+        ) as owner on true
+        left join lateral (
             select follower.*
             from follows
-            join users follower on follower.user_id = follows.follower_id
-            where follows.followed_id = $1 and follows.until_position is null
-                and follows.follower_id <> $1 and follower.deleted_position is null
-            order by follows.follower_id
-            offset $2 limit $3
-        ) as page on owner.user_id is not null
+            cross join lateral (
+                select user_id, username, email, created_at from users
+                where users.user_id = follows.follower_id and deleted_position = 0
+                limit 1
+            ) as follower
+            where (followed_id, until_position, follower_id) > (owner.user_id, 0, $2)
+                and (followed_id, until_position, follower_id) < (owner.user_id, 1, 0)
+                and follower_id <> owner.user_id
+            order by followed_id, until_position, follower_id
+            offset $3 limit $4
+        ) as page on true
         order by page.user_id
         "#,
         user_id.0,
+        after.0,
         page.skip,
         page.limit
     )
@@ -55,6 +64,7 @@ pub async fn followers(
 pub async fn following(
     executor: impl PgExecutor<'_>,
     user_id: UserId,
+    after: UserId,
     page: Page,
 ) -> Result<AsOf<Option<Vec<User>>>, sqlx::Error> {
     let rows = sqlx::query!(
@@ -62,20 +72,28 @@ pub async fn following(
         select checkpoint.position as "position: Position", owner.user_id is not null as "known!",
             page.user_id as "id?: UserId", page.username as "username?", page.email as "email?",
             page.created_at as "created_at?"
-        from checkpoint
-        left join users owner on owner.user_id = $1 and owner.deleted_position is null
-        left join (
+        from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
+        left join lateral (
+            select user_id from users where user_id = $1 and deleted_position = 0 limit 1
+        ) as owner on true
+        left join lateral (
             select followed.*
             from follows
-            join users followed on followed.user_id = follows.followed_id
-            where follows.follower_id = $1 and follows.until_position is null
-                and follows.followed_id <> $1 and followed.deleted_position is null
-            order by follows.followed_id
-            offset $2 limit $3
-        ) as page on owner.user_id is not null
+            cross join lateral (
+                select user_id, username, email, created_at from users
+                where users.user_id = follows.followed_id and deleted_position = 0
+                limit 1
+            ) as followed
+            where (follower_id, until_position, followed_id) > (owner.user_id, 0, $2)
+                and (follower_id, until_position, followed_id) < (owner.user_id, 1, 0)
+                and followed_id <> owner.user_id
+            order by follower_id, until_position, followed_id
+            offset $3 limit $4
+        ) as page on true
         order by page.user_id
         "#,
         user_id.0,
+        after.0,
         page.skip,
         page.limit
     )

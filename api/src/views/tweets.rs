@@ -52,12 +52,17 @@ pub async fn find(
             content as "content?", found.created_at as "created_at?",
             found.author_id as "author_id?: UserId", username as "username?", email as "email?",
             author_created_at as "author_created_at?"
-        from checkpoint
-        left join (
-            select tweets.*, username, email, users.created_at as author_created_at
-            from tweets
-            join users on users.user_id = tweets.author_id and users.deleted_position is null
-            where tweet_id = $1 and tweets.deleted_position is null
+        from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
+        left join lateral (
+            select tweet.*, username, email, author.created_at as author_created_at
+            from (
+                select * from tweets where tweet_id = $1 and deleted_position = 0 limit 1
+            ) as tweet
+            cross join lateral (
+                select * from users
+                where users.user_id = tweet.author_id and deleted_position = 0
+                limit 1
+            ) as author
         ) as found on true
         "#,
         tweet_id.0
@@ -74,6 +79,7 @@ pub async fn find(
 pub async fn by_author(
     executor: impl PgExecutor<'_>,
     author_id: UserId,
+    before: TweetId,
     page: Page,
 ) -> Result<AsOf<Vec<Tweet>>, sqlx::Error> {
     let rows = sqlx::query_as!(
@@ -82,18 +88,22 @@ pub async fn by_author(
         select checkpoint.position as "position: Position", page.tweet_id as "id?: TweetId",
             content as "content?", page.created_at as "created_at?",
             page.author_id as "author_id?: UserId", username as "username?", email as "email?",
-            users.created_at as "author_created_at?"
-        from checkpoint
-        left join users on users.user_id = $1 and users.deleted_position is null
-        left join (
+            author.created_at as "author_created_at?"
+        from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
+        left join lateral (
+            select * from users where user_id = $1 and deleted_position = 0 limit 1
+        ) as author on true
+        left join lateral (
             select * from tweets
-            where author_id = $1 and deleted_position is null
-            order by tweet_id desc
-            offset $2 limit $3
-        ) as page on page.author_id = users.user_id
+            where (author_id, deleted_position, tweet_id) < (author.user_id, 0, $2)
+                and (author_id, deleted_position, tweet_id) > (author.user_id, 0, 0)
+            order by author_id desc, deleted_position desc, tweet_id desc
+            offset $3 limit $4
+        ) as page on true
         order by page.tweet_id desc
         "#,
         author_id.0,
+        before.0,
         page.skip,
         page.limit
     )

@@ -45,8 +45,10 @@ pub async fn find(
         r#"
         select checkpoint.position as "position: Position", user_id as "id?: UserId",
             username as "username?", email as "email?", created_at as "created_at?"
-        from checkpoint
-        left join users on user_id = $1 and deleted_position is null
+        from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
+        left join lateral (
+            select * from users where user_id = $1 and deleted_position = 0 limit 1
+        ) as found on true
         "#,
         user_id.0
     )
@@ -61,22 +63,26 @@ pub async fn find(
 /// [`sqlx::Error`] when the database is away.
 pub async fn list(
     executor: impl PgExecutor<'_>,
+    after: UserId,
     page: Page,
 ) -> Result<AsOf<Vec<User>>, sqlx::Error> {
     let rows = sqlx::query_as!(
         UserRow,
         r#"
-        select checkpoint.position as "position: Position", user_id as "id?: UserId",
+        select checkpoint.position as "position: Position", page.user_id as "id?: UserId",
             username as "username?", email as "email?", created_at as "created_at?"
-        from checkpoint
-        left join (
+        from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
+        cross join (select 0::bigint as deleted, $1::bigint as user_id offset 0) as after
+        left join lateral (
             select * from users
-            where deleted_position is null
-            order by user_id
-            offset $1 limit $2
+            where (deleted_position, users.user_id) > (after.deleted, after.user_id)
+                and (deleted_position, users.user_id) < (after.deleted + 1, 0)
+            order by deleted_position, users.user_id
+            offset $2 limit $3
         ) as page on true
-        order by user_id
+        order by page.user_id
         "#,
+        after.0,
         page.skip,
         page.limit
     )

@@ -8,10 +8,10 @@ use e2e::database::TestDatabase;
 use e2e::model::read_log;
 use e2e::until;
 use events::recorded::Metadata;
+use events::store::Connections;
 use events::store::read;
 use events::{Clock, Event, Position, UserId};
 use futures_util::future::join_all;
-use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +44,7 @@ fn follow(follower: i64, followed: i64) -> Command {
 }
 
 /// Follows the log as the relay does, until it has seen `count` events.
-async fn tail(log: PgPool, count: usize) -> Vec<Position> {
+async fn tail(log: Connections, count: usize) -> Vec<Position> {
     let mut seen: Vec<Position> = Vec::new();
     until("the tail has seen every event", async || {
         let after = seen.last().copied().unwrap_or(Position::START);

@@ -11,7 +11,8 @@ use e2e::model::Model;
 use e2e::process::{Process, run};
 use e2e::system::System;
 use e2e::until;
-use events::store::CHECKPOINT_CHANNEL;
+use events::store::connections::Lent;
+use events::store::{CHECKPOINT_CHANNEL, Connections};
 use events::{Position, UserId};
 use projector::checkpoint;
 use projector::generation::{self, Aside, Claim, GenerationError, NEXT, TABLES};
@@ -23,7 +24,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
 /// So few that the floor is passed all the time.
@@ -33,25 +34,25 @@ pub async fn claim(database: &TestDatabase) -> Claim {
     Claim::take(&database.database(), "rookery test").await.unwrap()
 }
 
-fn rebuild(log: &PgPool) -> Rebuild {
+fn rebuild(log: &Connections) -> Rebuild {
     let progress = Progress::starting(Phase::Replay);
     Rebuild::new(log.clone(), KEPT, progress, CancellationToken::new())
 }
 
-async fn rebuilt(database: &TestDatabase, log: &PgPool) -> Rebuilt {
+async fn rebuilt(database: &TestDatabase, log: &Connections) -> Rebuilt {
     rebuild(log).run(claim(database).await).await.unwrap()
 }
 
 /// Holds the generation before against the live one, table by table. Feeds are the same from the
 /// higher of their two floors up; what reads pass over may be there or not.
-async fn generations_are_equal(pool: &PgPool) {
+async fn generations_are_equal(pool: &Connections) {
     let feed = "
         select items.user_id, items.tweet_id from SCHEMA.feed_items items
         join SCHEMA.tweets tweets using (tweet_id)
         join SCHEMA.users author on author.user_id = tweets.author_id
         left join public.floors one on one.user_id = items.user_id
         left join feed_previous.floors other on other.user_id = items.user_id
-        where tweets.deleted_position is null and author.deleted_position is null
+        where tweets.deleted_position = 0 and author.deleted_position = 0
             and items.tweet_id >= greatest(one.floor, other.floor, 0)";
     let tables = [
         "select * from SCHEMA.users",
@@ -214,17 +215,18 @@ async fn nobody_notices_a_rebuild_or_a_rollback() {
 }
 
 /// A transaction that has read `table` and is still open: whoever wants the table for itself waits.
-pub async fn reading<'a>(pool: &'a PgPool, table: &str) -> sqlx::Transaction<'a, sqlx::Postgres> {
-    let mut transaction = pool.begin().await.unwrap();
-    let settings = "set local idle_in_transaction_session_timeout = 0";
-    sqlx::query(settings).execute(&mut *transaction).await.unwrap();
-    let read = sqlx::AssertSqlSafe(format!("lock table {table} in access share mode"));
-    sqlx::query(read).execute(&mut *transaction).await.unwrap();
-    transaction
+/// It ends when the connection is dropped.
+pub async fn reading(pool: &Connections, table: &str) -> Lent {
+    let mut reader = pool.lend().await.unwrap();
+    let read = format!(
+        "set idle_in_transaction_session_timeout = 0; begin; lock table {table} in access share mode"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(read)).execute(&mut *reader).await.unwrap();
+    reader
 }
 
 /// Waits until the next generation is built and only the swap is missing.
-async fn until_swapping(pool: &PgPool) {
+async fn until_swapping(pool: &Connections) {
     until("the rebuild swaps", async || {
         let rows = sqlx::query_scalar::<_, i64>("select count(*) from feed_next.feed_items");
         let waits =
@@ -259,7 +261,7 @@ async fn readers_pass_while_a_swap_waits_for_its_turn() {
         assert_eq!(feed[0], tweet);
     }
     assert_eq!(checkpoint::load(&system.log).await.unwrap().generation, 1);
-    reader.rollback().await.unwrap();
+    drop(reader);
     assert!(rebuild.ended().await.success(), "{}", rebuild.log().join("\n"));
     assert_eq!(checkpoint::load(&system.log).await.unwrap().generation, 2);
     system.every_feed_is_exact().await;
@@ -278,7 +280,8 @@ async fn killed_at_any_point_a_rebuild_changes_nothing_and_the_next_one_cleans_u
     };
 
     // In the replay: nobody can read the log's events while this transaction has them.
-    let mut holder = system.log.begin().await.unwrap();
+    let mut lent = system.log.lend().await.unwrap();
+    let mut holder = lent.begin().await.unwrap();
     sqlx::query("lock table events in access exclusive mode").execute(&mut *holder).await.unwrap();
     let mut rebuild = Process::start("projector", &["rebuild"], &variables);
     until("the next generation is begun", async || generation::aside(&system.log).await.ok()?.next)
@@ -295,7 +298,7 @@ async fn killed_at_any_point_a_rebuild_changes_nothing_and_the_next_one_cleans_u
     until_swapping(&system.log).await;
     assert!(status().await["rebuild"]["by"].as_str().unwrap().contains("rookery rebuild"));
     rebuild.kill().await;
-    reader.rollback().await.unwrap();
+    drop(reader);
     system.client.tweet(ada, "after the second").await;
     system.every_feed_is_exact().await;
     assert_eq!(checkpoint::load(&system.log).await.unwrap().generation, 1);
@@ -326,7 +329,7 @@ async fn of_two_rebuilds_the_second_says_who_is_at_it() {
         let text = String::from_utf8_lossy(&second.stderr).into_owned();
         assert!(text.contains("rookery rebuild") && text.contains("is at it since"), "{text}");
     }
-    reader.rollback().await.unwrap();
+    drop(reader);
     assert!(first.ended().await.success());
     system.stop().await;
 }
@@ -346,7 +349,7 @@ async fn asked_to_stop_a_rebuild_leaves_nothing_behind() {
     })
     .await;
     assert_eq!(generation::aside(&system.log).await.unwrap(), Aside::default());
-    reader.rollback().await.unwrap();
+    drop(reader);
     system.stop().await;
 }
 
@@ -377,7 +380,7 @@ async fn a_generation_that_differs_from_the_log_does_not_go_live() {
     let lose = "delete from feed_items where (user_id, tweet_id) in (
         select feed_items.user_id, tweet_id from feed_items join tweets using (tweet_id)
         join users on users.user_id = author_id
-        where tweets.deleted_position is null and users.deleted_position is null limit 1)";
+        where tweets.deleted_position = 0 and users.deleted_position = 0 limit 1)";
     assert_eq!(sqlx::query(lose).execute(&next).await.unwrap().rows_affected(), 1);
 
     let error = rebuild(&pool)

@@ -53,7 +53,7 @@ async fn are_denied(url: &str, statements: &[&'static str]) {
 }
 
 /// What neither program may do to the log.
-const CHANGES_OF_THE_LOG: [&str; 14] = [
+const CHANGES_OF_THE_LOG: [&str; 12] = [
     "update events set payload = '{}'",
     "delete from events",
     "truncate events",
@@ -63,16 +63,13 @@ const CHANGES_OF_THE_LOG: [&str; 14] = [
     "drop table events cascade",
     "create or replace function refuse_change_of_events() returns trigger language plpgsql as 'begin return new; end'",
     "set session_replication_role = replica",
-    "insert into log_head select * from log_head",
-    "delete from log_head",
     "insert into outbox select * from outbox",
     "delete from outbox",
     "insert into log_migrations select * from log_migrations",
 ];
 
-const OF_THE_LOG_FOR_THE_PROJECTOR: [&str; 6] = [
+const OF_THE_LOG_FOR_THE_PROJECTOR: [&str; 5] = [
     "insert into events select * from events",
-    "update log_head set position = 0",
     "update outbox set position = 0",
     "insert into accounts select * from accounts",
     "delete from accounts",

@@ -3,7 +3,7 @@
 use e2e::client::Answer;
 use e2e::database::TestDatabase;
 use e2e::process::Process;
-use e2e::system::{start_api, start_projector};
+use e2e::system::{System, start_api, start_projector};
 use e2e::until;
 use e2e::vhost::Vhost;
 use events::Position;
@@ -56,4 +56,67 @@ async fn without_a_read_model_commands_are_accepted_and_reads_are_told_to_come_b
     api.kill().await;
     projector.kill().await;
     vhost.remove().await;
+}
+
+/// Commands need the server of the read model no more than the read model.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_server_of_the_read_model_away_commands_are_accepted() {
+    let (log, feed, vhost) =
+        (TestDatabase::create().await, TestDatabase::create().await, Vhost::create().await);
+    let (gate, feed_url) = feed.gated_url().await;
+    gate.shut();
+    let feed_url = [("FEED_DATABASE_URL", feed_url.as_str())];
+    let (mut api, rookery) = start_api(&log.url, &vhost.url, &feed_url, &[]).await;
+    let ada = rookery.register("ada").await;
+    let tweet = rookery.tweet(ada, "nobody can read this yet").await;
+    let read = rookery.get("/api/feed", Some(ada)).await;
+    assert_eq!(read.status, StatusCode::SERVICE_UNAVAILABLE, "{}", read.body);
+    assert_eq!(read.body["type"], "urn:rookery:problem:database-unavailable");
+    let ready = rookery.get("/health/ready", None).await;
+    assert_eq!(ready.body["log_database"], "ready");
+    assert_eq!(ready.body["feed_database"], "unreachable");
+
+    gate.open();
+    let mut projector = start_projector(&log.url, &vhost.url, &feed_url, &[]).await;
+    until("the tweet can be read", async || {
+        let request = rookery.request(Method::GET, "/api/feed", Some(ada));
+        let read = Answer::of(request.header("X-Min-Log-Position", tweet.0)).await;
+        (read.status == StatusCode::OK).then(|| assert_eq!(read.ids(), [tweet]))
+    })
+    .await;
+    api.kill().await;
+    projector.kill().await;
+    vhost.remove().await;
+}
+
+/// A later release may have migrated the read model while this one still serves.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_go_on_after_a_compatible_migration_and_end_after_another() {
+    let mut system = System::start().await;
+    let ada = system.client.register("ada").await;
+    system.caught_up().await;
+    let newer = "insert into feed_migrations (version, description, success, checksum, execution_time) values (9999, 'newer', true, '', 0)";
+    sqlx::query(newer).execute(&system.log).await.unwrap();
+    for restarted in [false, true] {
+        if restarted {
+            system.api.kill().await;
+            (system.api, system.client) =
+                start_api(&system.database.url, &system.amqp_url(), &[], &[]).await;
+        }
+        assert_eq!(system.client.get("/api/feed", Some(ada)).await.status, StatusCode::OK);
+        let ready = system.client.get("/health/ready", None).await;
+        assert_eq!(ready.status, StatusCode::OK, "{}", ready.body);
+    }
+
+    let incompatible = "update compatibility set readable_since = 9999";
+    sqlx::query(incompatible).execute(&system.log).await.unwrap();
+    until("reads are refused", async || {
+        let read = system.client.get("/api/feed", Some(ada)).await;
+        (read.body["type"] == "urn:rookery:problem:read-model-newer").then_some(())
+    })
+    .await;
+    let ready = system.client.get("/health/ready", None).await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{}", ready.body);
+    system.client.tweet(ada, "commands are accepted").await;
+    system.stop().await;
 }

@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::NEWEST_ONE;
 use crate::event::Event;
 use crate::id::{Position, UserId};
 use crate::recorded::Metadata;
@@ -28,43 +29,54 @@ pub struct NewEvent {
     pub metadata: Metadata,
 }
 
-/// Locks the head of the log until the transaction ends.
+/// Begins a transaction and takes the appenders' lock, in one round trip.
 ///
-/// This has to be a statement of its own, before any that reads what the decision depends on: READ
-/// COMMITTED takes a snapshot per statement, and only a snapshot taken after the lock was granted
+/// The lock is an advisory one, "append" as a number. It is no row, whose versions would pile up behind an old
+/// snapshot, and it goes with the transaction: at its end, after what it wrote can be seen.
+///
+/// It has to be taken by a statement of its own, before any that reads what the decision depends on:
+/// READ COMMITTED takes a snapshot per statement, and only a snapshot taken after the lock was granted
 /// shows what the previous holder committed.
+pub const BEGIN_LOCKED: &str = "begin; select pg_advisory_xact_lock(107135549927012)";
+
+/// The head of the log: its last event, and the last user id that was given. Only whoever has the
+/// lock can build on it.
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
-pub async fn lock_head(transaction: &mut PgConnection) -> Result<Head, sqlx::Error> {
+pub async fn head(transaction: &mut PgConnection) -> Result<Head, sqlx::Error> {
     sqlx::query_as!(
         Head,
         r#"
-        select position as "position: Position", last_user_id as "last_user_id: UserId"
-        from log_head
-        for update
-        "#
+        select
+            coalesce((select position from events order by position desc limit $1), 0)
+                as "position!: Position",
+            coalesce((
+                select (payload ->> 'user_id')::bigint from events
+                where type = 'UserRegistered'
+                order by (payload ->> 'user_id')::bigint desc
+                limit $1
+            ), 0) as "last_user_id!: UserId"
+        "#,
+        NEWEST_ONE
     )
     .fetch_one(transaction)
     .await
 }
 
-/// Appends `events`, moves the head from `old` to `new`, and announces it at commit: one statement
-/// for the whole batch.
+/// Appends `events` after `old` and announces the new head at commit: one statement for the whole
+/// batch.
 ///
 /// # Errors
-/// [`sqlx::Error`]; nothing is appended then. `RowNotFound` says that the head is not at `old`,
+/// [`sqlx::Error`]; nothing is appended then. `RowNotFound` says that the log does not end at `old`,
 /// which only happens to a caller without the lock.
 pub async fn append(
     transaction: &mut PgConnection,
-    old: Head,
-    new: Head,
+    old: Position,
     events: &[NewEvent],
     recorded_at: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
-    if events.is_empty() {
-        return Ok(());
-    }
+    let Some(last) = events.last() else { return Ok(()) };
     let positions: Vec<i64> = events.iter().map(|new| new.position.0).collect();
     let ids: Vec<Uuid> = events.iter().map(|new| new.event_id).collect();
     let streams: Vec<String> = events.iter().map(|new| new.event.stream(new.position)).collect();
@@ -76,24 +88,21 @@ pub async fn append(
 
     sqlx::query!(
         r#"
-        with moved as (
-            update log_head set position = $3, last_user_id = $4
-            where position = $1 and last_user_id = $2
-            returning position
+        with head as materialized (
+            select coalesce((select position from events order by position desc limit 1), 0) as position
         ), appended as (
             insert into events
                 (position, event_id, stream, version, type, schema_version, payload, metadata, recorded_at)
-            select position, event_id, stream, version, type, schema_version, payload::jsonb, metadata, $13
-            from unnest($5::bigint[], $6::uuid[], $7::text[], $8::integer[], $9::text[],
-                        $10::smallint[], $11::text[], $12::jsonb[])
+            select new.position, event_id, stream, version, type, schema_version, payload::jsonb, metadata, $11
+            from unnest($3::bigint[], $4::uuid[], $5::text[], $6::integer[], $7::text[],
+                        $8::smallint[], $9::text[], $10::jsonb[])
                 as new (position, event_id, stream, version, type, schema_version, payload, metadata)
+            where $1 = (select head.position from head)
         )
-        select pg_notify('rookery_log', position::text) as "announced!: ()" from moved
+        select pg_notify('rookery_log', $2::bigint::text) as "announced!: ()" from head where position = $1
         "#,
-        old.position.0,
-        old.last_user_id.0,
-        new.position.0,
-        new.last_user_id.0,
+        old.0,
+        last.position.0,
         &positions,
         &ids,
         &streams,

@@ -1,8 +1,6 @@
 //! Explaining from the log: three statements, whatever the history.
 
-use sqlx::PgPool;
-
-use super::read;
+use super::{Connections, read};
 use crate::event::DecodeError;
 use crate::explain::{Explanation, author_of, explain, streams};
 use crate::id::{Position, TweetId, UserId};
@@ -40,7 +38,11 @@ impl Question {
     ///
     /// # Errors
     /// [`ExplainError::Log`] when the database is away.
-    pub async fn ask(log: &PgPool, user: UserId, tweet: TweetId) -> Result<Self, ExplainError> {
+    pub async fn ask(
+        log: &Connections,
+        user: UserId,
+        tweet: TweetId,
+    ) -> Result<Self, ExplainError> {
         let head = read::head(log).await?;
         let named = read::at(log, Position(tweet.0)).await?;
         Ok(Self { user, tweet, head, named })
@@ -51,7 +53,11 @@ impl Question {
     /// # Errors
     /// [`ExplainError::Beyond`] when the log did not reach `at`, [`ExplainError::Decode`] when this
     /// release cannot read an event, [`ExplainError::Log`] when the database is away.
-    pub async fn answer(&self, log: &PgPool, at: Position) -> Result<Explanation, ExplainError> {
+    pub async fn answer(
+        &self,
+        log: &Connections,
+        at: Position,
+    ) -> Result<Explanation, ExplainError> {
         if at > self.head {
             return Err(ExplainError::Beyond { at, head: self.head });
         }

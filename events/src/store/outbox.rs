@@ -8,6 +8,7 @@ use std::time::Duration;
 use sqlx::PgExecutor;
 use sqlx::postgres::types::PgInterval;
 
+use super::NEWEST_ONE;
 use crate::id::Position;
 use crate::slice::SliceKey;
 
@@ -54,8 +55,9 @@ pub async fn take_lead(
         Lead,
         r#"
         update outbox
-        set fence = fence + 1, leader = $1, leased_until = now() + $2::interval
-        where leased_until < now() or leased_until > now() + $2::interval
+        set revision = revision + 1, fence = fence + 1, leader = $1, leased_until = now() + $2::interval
+        where revision = (select revision from outbox order by revision desc limit 1)
+            and (leased_until < now() or leased_until > now() + $2::interval)
         returning fence, position as "position: Position"
         "#,
         leader,
@@ -77,7 +79,11 @@ pub async fn move_cursor(
     lease: Duration,
 ) -> Result<(), LeadError> {
     let moved = sqlx::query!(
-        "update outbox set position = $2, leased_until = now() + $3::interval where fence = $1 and position <= $2",
+        r#"
+        update outbox
+        set revision = revision + 1, position = $2, leased_until = now() + $3::interval
+        where revision = (select revision from outbox order by revision desc limit 1) and fence = $1 and position <= $2
+        "#,
         fence,
         position.0,
         interval(lease),
@@ -94,7 +100,10 @@ pub async fn move_cursor(
 /// [`sqlx::Error`] when the database is away; the lease then runs out by itself.
 pub async fn release_lead(executor: impl PgExecutor<'_>, fence: i64) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "update outbox set leased_until = '-infinity', leader = null where fence = $1",
+        r#"
+        update outbox set revision = revision + 1, leased_until = '-infinity', leader = null
+        where revision = (select revision from outbox order by revision desc limit 1) and fence = $1
+        "#,
         fence
     )
     .execute(executor)
@@ -112,7 +121,10 @@ pub async fn load(executor: impl PgExecutor<'_>) -> Result<Outbox, sqlx::Error> 
         r#"
         select position as "position: Position", fence, leader, leased_until >= now() as "led!"
         from outbox
-        "#
+        order by revision desc
+        limit $1
+        "#,
+        NEWEST_ONE
     )
     .fetch_one(executor)
     .await
@@ -123,7 +135,12 @@ pub async fn load(executor: impl PgExecutor<'_>) -> Result<Outbox, sqlx::Error> 
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
 pub async fn slice_key(executor: impl PgExecutor<'_>) -> Result<SliceKey, sqlx::Error> {
-    let secret = sqlx::query_scalar!("select slice_key from outbox").fetch_one(executor).await?;
+    let secret = sqlx::query_scalar!(
+        "select slice_key from outbox order by revision desc limit $1",
+        NEWEST_ONE
+    )
+    .fetch_one(executor)
+    .await?;
     Ok(SliceKey::new(&secret))
 }
 

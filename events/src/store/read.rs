@@ -8,6 +8,7 @@ use sqlx::PgExecutor;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::NEWEST_ONE;
 use crate::id::Position;
 use crate::recorded::{Metadata, RecordedEvent};
 
@@ -16,9 +17,15 @@ use crate::recorded::{Metadata, RecordedEvent};
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
 pub async fn head(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {
-    sqlx::query_scalar!(r#"select position as "position: Position" from log_head"#)
-        .fetch_one(executor)
-        .await
+    sqlx::query_scalar!(
+        r#"
+        select coalesce((select position from events order by position desc limit $1), 0)
+            as "head!: Position"
+        "#,
+        NEWEST_ONE
+    )
+    .fetch_one(executor)
+    .await
 }
 
 /// The id of the event at `position`; `None` when the log does not reach so far.
@@ -156,7 +163,7 @@ pub async fn newest_of_streams(
         cross join lateral (
             select * from events
             where events.stream = wanted.stream and events.position <= $2
-            order by events.version desc
+            order by events.stream desc, events.version desc
             limit $3
         ) as newest
         order by newest.position
@@ -182,11 +189,13 @@ pub async fn first_of_streams(
         Row,
         r#"
         select
-            position as "position: Position", event_id, stream, version, type as kind,
+            position as "position: Position", event_id, first.stream, version, type as kind,
             schema_version, payload as "payload: Json<Box<RawValue>>",
             metadata as "metadata: Json<Metadata>", recorded_at
-        from events
-        where stream = any($1) and version = 1
+        from unnest($1::text[]) as asked (stream)
+        cross join lateral (
+            select * from events where events.stream = asked.stream and events.version = 1 limit 1
+        ) as first
         "#,
         streams
     )
@@ -205,10 +214,14 @@ pub async fn last_of_streams(
 ) -> Result<HashMap<String, (Position, String)>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
-        select distinct on (stream) stream, position as "position: Position", type as kind
-        from events
-        where stream = any($1)
-        order by stream, version desc
+        select last.stream, last.position as "position: Position", last.type as kind
+        from unnest($1::text[]) as asked (stream)
+        cross join lateral (
+            select stream, position, type from events
+            where events.stream = asked.stream
+            order by events.stream desc, events.version desc
+            limit 1
+        ) as last
         "#,
         streams
     )

@@ -3,10 +3,10 @@
 //! The log and the read model have migrations of their own and are marked apart, because they can
 //! be two databases.
 
-use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
 use tokio_util::sync::CancellationToken;
 
+use super::{Connections, Fault};
 use crate::retry::{Failure, Retry};
 
 /// One of the two schemas.
@@ -45,8 +45,7 @@ impl SchemaError {
         else {
             return false;
         };
-        // 42501: insufficient privilege.
-        matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("42501"))
+        Fault::of(error) == Fault::Denied
     }
 }
 
@@ -56,9 +55,10 @@ enum Standing {
     /// Migrations are missing, or are not what they were.
     Behind,
     Same,
-    /// It has a migration that this release does not know.
+    /// It has a migration that this release does not know, and may be able to read it all the same.
     Ahead {
         version: i64,
+        is_readable: bool,
     },
 }
 
@@ -84,24 +84,21 @@ impl Schema {
     ///
     /// # Errors
     /// [`SchemaError::Newer`] when a later release was here, another when it cannot be done.
-    pub async fn migrate(self, pool: &PgPool) -> Result<(), SchemaError> {
+    pub async fn migrate(self, database: &Connections) -> Result<(), SchemaError> {
         let schema = self.name();
-        match self.standing(pool).await? {
+        match self.standing(database).await? {
             Standing::Same => Ok(()),
-            Standing::Ahead { version } => Err(SchemaError::Newer { schema, version }),
+            Standing::Ahead { version, .. } => Err(SchemaError::Newer { schema, version }),
             Standing::Behind => {
                 let error = |source| SchemaError::Migrate { schema, source };
-                let mut connection = pool.acquire().await.map_err(|source| error(source.into()))?;
-                let end = self.migrator().run(&mut *connection).await;
-                // When it fails it leaves a lock on the session, which would keep everyone else from
-                // migrating for as long as the pool has this connection.
-                if end.is_err() {
-                    connection.close_on_drop();
-                }
-                end.map_err(|source| match source {
+                let mut lent = database.lend().await.map_err(|source| error(source.into()))?;
+                // When it fails it leaves a lock on the session, which goes with that.
+                self.migrator().run(&mut *lent).await.map_err(|source| match source {
                     MigrateError::VersionMissing(version) => SchemaError::Newer { schema, version },
                     source => error(source),
-                })
+                })?;
+                lent.give_back();
+                Ok(())
             }
         }
     }
@@ -113,12 +110,12 @@ impl Schema {
     /// As [`Self::migrate`].
     pub async fn migrate_or_wait(
         self,
-        pool: &PgPool,
+        database: &Connections,
         shutdown: &CancellationToken,
     ) -> Result<(), SchemaError> {
         let mut retry = Retry::new("waiting for who may migrate the database");
         while !shutdown.is_cancelled() {
-            match self.migrate(pool).await {
+            match self.migrate(database).await {
                 Err(error) if error.is_denied() => {
                     retry.after(Failure::Retry(error), shutdown).await?;
                 }
@@ -135,14 +132,14 @@ impl Schema {
     /// None today: whatever fails here can pass.
     pub async fn until_current(
         self,
-        pool: &PgPool,
+        database: &Connections,
         name: &'static str,
         shutdown: &CancellationToken,
     ) -> Result<(), SchemaError> {
         let schema = self.name();
         let mut retry = Retry::new(name);
         while !shutdown.is_cancelled() {
-            let error = match self.is_current(pool).await {
+            let error = match self.is_current(database).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => SchemaError::Behind { schema },
                 Err(source) => SchemaError::Look { schema, source },
@@ -152,35 +149,40 @@ impl Schema {
         Ok(())
     }
 
-    /// Whether the database has the schema of this release, for those who only read it: another
-    /// migrates it, before or after they start.
+    /// Whether the database has a schema that this release can read, for those who only read it:
+    /// another migrates it, before or after they start.
     ///
     /// # Errors
-    /// [`SchemaError::Newer`] when a later release was here.
-    pub async fn is_there(self, pool: &PgPool) -> Result<bool, SchemaError> {
-        match self.standing(pool).await? {
-            Standing::Same => Ok(true),
+    /// [`SchemaError::Newer`] when a later release was here and changed what this one reads.
+    pub async fn is_there(self, database: &Connections) -> Result<bool, SchemaError> {
+        match self.standing(database).await? {
+            Standing::Same | Standing::Ahead { is_readable: true, .. } => Ok(true),
             Standing::Behind => Ok(false),
-            Standing::Ahead { version } => Err(SchemaError::Newer { schema: self.name(), version }),
+            Standing::Ahead { version, .. } => {
+                Err(SchemaError::Newer { schema: self.name(), version })
+            }
         }
     }
 
-    async fn standing(self, pool: &PgPool) -> Result<Standing, SchemaError> {
+    async fn standing(self, database: &Connections) -> Result<Standing, SchemaError> {
         let statement = match self {
             Self::Log => "select version, checksum, success from log_migrations order by version",
             Self::Feed => "select version, checksum, success from feed_migrations order by version",
         };
         let applied: Vec<(i64, Vec<u8>, bool)> = match sqlx::query_as(statement)
-            .fetch_all(pool)
+            .fetch_all(database)
             .await
         {
-            Err(error) if is_absent(&error) => Vec::new(),
+            Err(error) if Fault::of(&error) == Fault::Absent => Vec::new(),
             result => result.map_err(|source| SchemaError::Look { schema: self.name(), source })?,
         };
         let migrator = self.migrator();
         let unknown = applied.iter().find(|(version, ..)| !migrator.version_exists(*version));
         if let Some((version, ..)) = unknown {
-            return Ok(Standing::Ahead { version: *version });
+            let newest_known = migrator.iter().map(|migration| migration.version).max();
+            let readable_since = self.readable_since(database).await?;
+            let is_readable = readable_since.is_some_and(|since| Some(since) <= newest_known);
+            return Ok(Standing::Ahead { version: *version, is_readable });
         }
         let known = migrator.iter().map(|migration| (migration.version, &*migration.checksum));
         let is_same = applied.iter().all(|(.., success)| *success)
@@ -188,28 +190,32 @@ impl Schema {
         Ok(if is_same { Standing::Same } else { Standing::Behind })
     }
 
+    /// The migration that a release has to know in order to read the database; `None` when nothing
+    /// says so, as in the log, which is written as well.
+    async fn readable_since(self, database: &Connections) -> Result<Option<i64>, SchemaError> {
+        match self {
+            Self::Log => Ok(None),
+            Self::Feed => sqlx::query_scalar!("select readable_since from compatibility")
+                .fetch_optional(database)
+                .await
+                .map_err(|source| SchemaError::Look { schema: self.name(), source }),
+        }
+    }
+
     /// Whether each migration of this release was applied.
     ///
     /// # Errors
     /// [`sqlx::Error`] when the database is away.
-    pub async fn is_current(self, pool: &PgPool) -> Result<bool, sqlx::Error> {
+    pub async fn is_current(self, database: &Connections) -> Result<bool, sqlx::Error> {
         let statement = match self {
             Self::Log => "select max(version) from log_migrations where success",
             Self::Feed => "select max(version) from feed_migrations where success",
         };
         let newest = self.migrator().iter().map(|migration| migration.version).max();
-        match sqlx::query_scalar::<_, Option<i64>>(statement).fetch_one(pool).await {
+        match sqlx::query_scalar::<_, Option<i64>>(statement).fetch_one(database).await {
             Ok(applied) => Ok(applied >= newest),
-            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) if Fault::of(&error) == Fault::Absent => Ok(false),
             Err(error) => Err(error),
         }
     }
-}
-
-/// Whether `error` says that what a statement reads was not made yet: 42P01 no such table, 42703 no
-/// such column.
-#[must_use]
-pub fn is_absent(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(error) = error else { return false };
-    matches!(error.code().as_deref(), Some("42P01" | "42703"))
 }

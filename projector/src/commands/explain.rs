@@ -5,11 +5,10 @@ use std::io::{self, Write};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use events::explain::Step;
-use events::store::INDEXED_PLANS;
+use events::store::Connections;
 use events::store::explain::{Question, STREAM_EVENTS_MAX};
 use events::{Explanation, UserId};
 use serde::Serialize;
-use sqlx::PgPool;
 
 use super::{CommandError, STATEMENT_TIMEOUT, TABLE_WIDTH};
 use crate::config::ExplainArguments;
@@ -44,7 +43,7 @@ struct ReadModel {
 /// [`CommandError`] when a database is away, when the log does not reach the position, or, after
 /// everything is printed, when the read model differs from the log.
 pub async fn explain(arguments: ExplainArguments) -> Result<(), CommandError> {
-    let log_database = arguments.databases.log_database()?.with_settings(INDEXED_PLANS);
+    let log_database = arguments.databases.log_database()?;
     let log = log_database.with_statement_timeout(STATEMENT_TIMEOUT).connect(1).await?;
     let report = match arguments.at {
         Some(at) => {
@@ -71,9 +70,9 @@ pub async fn explain(arguments: ExplainArguments) -> Result<(), CommandError> {
 
 /// At the end of the log, with the read model beside it. That is looked at first, so that the log
 /// reaches at least as far.
-async fn now(log: &PgPool, arguments: &ExplainArguments) -> Result<Report, CommandError> {
+async fn now(log: &Connections, arguments: &ExplainArguments) -> Result<Report, CommandError> {
     let ExplainArguments { databases, user, tweet, .. } = arguments;
-    let feed_database = databases.feed_database()?.with_settings(INDEXED_PLANS);
+    let feed_database = databases.feed_database()?;
     let feed = feed_database.with_statement_timeout(STATEMENT_TIMEOUT).connect(1).await?;
     let holding = holding::look(&feed, *user, *tweet).await.map_err(CommandError::Feed)?;
     let question = Question::ask(log, *user, *tweet).await?;

@@ -14,7 +14,7 @@ use crate::progress::{Phase, Progress};
 use crate::rebuild::{Rebuild, RebuildError, Rebuilt};
 
 /// Connections to the log: one reads, one looks at the head.
-const LOG_CONNECTIONS: u32 = 2;
+const LOG_CONNECTIONS: usize = 2;
 
 /// Builds a generation from the log and makes it live.
 ///
@@ -53,7 +53,7 @@ async fn prepare(
     }
     let live = feed_database.connect(1).await?;
     Schema::Feed.migrate(&live).await?;
-    live.close().await;
+    live.close_idle();
 
     let claim =
         Claim::take(&feed_database, &instance_name(role)).await.map_err(RebuildError::from)?;

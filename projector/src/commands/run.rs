@@ -1,8 +1,9 @@
 //! `projector run`
 
+use std::time::Duration;
+
 use events::amqp::Broker;
 use events::runtime::{SHUTDOWN_DEADLINE, shutdown_on_signal};
-use events::store::INDEXED_PLANS;
 use events::store::schema::Schema;
 use metrics_exporter_prometheus::PrometheusBuilder;
 
@@ -12,17 +13,25 @@ use crate::consume;
 use crate::projection::Projection;
 
 /// Connections to each database: one at work, one to look from.
-const CONNECTIONS: u32 = 2;
+const CONNECTIONS: usize = 2;
+
+/// The most that a look at either database may take: a page of the log, the checkpoint. What is
+/// applied has a limit of its own.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Projects until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// [`CommandError`], which says what an operator should do.
 pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
-    let log_database = arguments.databases.log_database()?;
-    let feed_database = arguments.databases.feed_database()?.with_settings(INDEXED_PLANS);
+    let log_database = arguments.databases.log_database()?.with_statement_timeout(LOOK_TIMEOUT);
     // A lost tail is found as a gap and replayed.
-    let feed_database = feed_database.with_settings([("synchronous_commit", "off")]);
+    let feed_database = arguments
+        .databases
+        .feed_database()?
+        .with_settings([("synchronous_commit", "off")])
+        .with_patience(LOOK_TIMEOUT)
+        .writable();
     let broker = Broker::parse(&arguments.amqp_url)?;
     if let Some(address) = arguments.metrics_bind {
         PrometheusBuilder::new().with_http_listener(address).install()?;

@@ -6,10 +6,9 @@ use chrono::{DateTime, Utc};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use events::amqp::{self, Broker, BrokerError};
-use events::store::{outbox, read};
+use events::store::{Connections, outbox, read};
 use events::{Clock, Position};
 use serde::Serialize;
-use sqlx::PgPool;
 
 use super::{CommandError, STATEMENT_TIMEOUT, TABLE_WIDTH};
 use crate::config::StatusArguments;
@@ -99,7 +98,11 @@ pub async fn status(arguments: StatusArguments) -> Result<(), CommandError> {
 
 /// Looks from the end of the way to its start, so that nothing seems to be behind only because it
 /// was looked at first.
-async fn look(log: &PgPool, feed: &PgPool, broker: &Broker) -> Result<Status, CommandError> {
+async fn look(
+    log: &Connections,
+    feed: &Connections,
+    broker: &Broker,
+) -> Result<Status, CommandError> {
     let broker = look_at_broker(broker).await;
     let checkpoint = checkpoint::load(feed).await.map_err(CommandError::Feed)?;
     let aside = generation::aside(feed).await.map_err(CommandError::Feed)?;
@@ -131,7 +134,7 @@ async fn look(log: &PgPool, feed: &PgPool, broker: &Broker) -> Result<Status, Co
 }
 
 async fn look_at_rebuild(
-    feed: &PgPool,
+    feed: &Connections,
     next: Option<i32>,
 ) -> Result<Option<RebuildStatus>, sqlx::Error> {
     let Some(generation) = next else { return Ok(None) };
@@ -141,7 +144,7 @@ async fn look_at_rebuild(
 }
 
 /// For how long the first event after `position` has been waiting.
-async fn waiting_seconds(log: &PgPool, position: Position) -> Result<f64, CommandError> {
+async fn waiting_seconds(log: &Connections, position: Position) -> Result<f64, CommandError> {
     let since: Option<DateTime<Utc>> =
         read::recorded_at(log, position.next()).await.map_err(CommandError::Log)?;
     let waiting = since.map(|since| Clock::system().now() - since);

@@ -10,7 +10,7 @@ use crate::progress::{Phase, Progress, Reporter};
 use crate::verify::{self, Report};
 
 /// Connections to each database: two compare feeds, one looks at the checkpoint.
-const CONNECTIONS: u32 = 3;
+const CONNECTIONS: usize = 3;
 
 /// Compares, and prints what differs.
 ///

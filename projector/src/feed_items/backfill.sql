@@ -1,17 +1,31 @@
 -- Delivers to readers what the authors whom they now follow have already written, from the floor up.
 --
 -- $1 readers, $2 authors, $3 a mask: rows whose hash has none of its bits name their reader for a look at
--- the size of the feed
+-- the size of the feed, $4 how many tweets a feed keeps: no author has more above a floor
+--
+-- The plan comes from the shape: per pair one range of tweets_by_author, which no other index can
+-- give in that order.
 with delivered as (
     insert into feed_items (user_id, tweet_id)
-    select started.user_id, tweets.tweet_id
+    select started.user_id, tweet.tweet_id
     from unnest($1::bigint[], $2::bigint[]) as started (user_id, author_id)
-    join users author on author.user_id = started.author_id and author.deleted_position is null
-    left join floors on floors.user_id = started.user_id
-    join tweets on tweets.author_id = started.author_id
-        and tweets.tweet_id >= coalesce(floors.floor, 0)
-        and tweets.deleted_position is null
-    order by started.user_id, tweets.tweet_id
+    cross join lateral (
+        select from users
+        where users.user_id = started.author_id and deleted_position = 0
+        limit 1
+    ) as present
+    left join lateral (
+        select floor from floors where floors.user_id = started.user_id limit 1
+    ) as floors on true
+    cross join lateral (
+        select tweet_id from tweets
+        where (author_id, deleted_position, tweet_id)
+                >= (started.author_id, 0, coalesce(floors.floor, 0))
+            and (author_id, deleted_position, tweet_id) < (started.author_id, 1, 0)
+        order by author_id desc, deleted_position desc, tweet_id desc
+        limit $4
+    ) as tweet
+    order by started.user_id, tweet.tweet_id
     returning user_id, tweet_id
 )
 select

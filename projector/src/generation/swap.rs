@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use events::Position;
+use events::store::Fault;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{Claim, NEXT, PREVIOUS, TABLES};
@@ -28,9 +29,6 @@ const EXCLUSIVE_LOCK_TIMEOUT: &str = "100ms";
 
 /// How long the projector may have to wait for the incoming generation to catch up.
 const LAST_CATCH_UP_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The state `lock_not_available`.
-const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// Why the generations were not swapped. The live one goes on as if nothing had been.
 #[derive(Debug, thiserror::Error)]
@@ -57,10 +55,8 @@ pub enum SwapError<E> {
 
 impl<E> From<sqlx::Error> for SwapError<E> {
     fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(inner) if inner.code().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
-                Self::Busy
-            }
+        match Fault::of(&error) {
+            Fault::Busy => Self::Busy,
             _ => Self::Database(error),
         }
     }

@@ -4,10 +4,11 @@ use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use events::store::{Connections, Fault};
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 use metrics::gauge;
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::AssertSqlSafe;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +37,7 @@ pub struct Reporter {
 impl Reporter {
     /// Starts to report `progress`; a rebuild of `next` stores it there as well.
     #[must_use]
-    pub fn start(progress: Progress, next: Option<PgPool>) -> Self {
+    pub fn start(progress: Progress, next: Option<Connections>) -> Self {
         let stopped = CancellationToken::new();
         let task = tokio::spawn(report(progress, next, stopped.clone()));
         Self { task, stopped }
@@ -51,7 +52,7 @@ impl Reporter {
     }
 }
 
-async fn report(progress: Progress, next: Option<PgPool>, stopped: CancellationToken) {
+async fn report(progress: Progress, next: Option<Connections>, stopped: CancellationToken) {
     let mut display = Display::new();
     let mut stored: Option<Instant> = None;
     let mut phases_ended = 0;
@@ -195,7 +196,7 @@ pub struct Stored {
 }
 
 /// Makes the table for [`stored`] in a generation that is being built: it goes with its schema.
-pub(crate) async fn make_table(next: &PgPool) -> Result<(), sqlx::Error> {
+pub(crate) async fn make_table(next: &Connections) -> Result<(), sqlx::Error> {
     sqlx::query(
         "create table rebuild (
             only_row boolean primary key default true check (only_row),
@@ -209,7 +210,7 @@ pub(crate) async fn make_table(next: &PgPool) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-async fn store(next: &PgPool, moment: &Moment) -> Result<(), sqlx::Error> {
+async fn store(next: &Connections, moment: &Moment) -> Result<(), sqlx::Error> {
     let Moment { phase, done, total, position, head, feed_rows, .. } = *moment;
     sqlx::query(
         "insert into rebuild (phase, done, total, unit, position, head, feed_rows)
@@ -233,17 +234,12 @@ async fn store(next: &PgPool, moment: &Moment) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
-pub async fn stored(feed: &PgPool) -> Result<Option<Stored>, sqlx::Error> {
+pub async fn stored(feed: &Connections) -> Result<Option<Stored>, sqlx::Error> {
     let select = AssertSqlSafe(format!(
         "select phase, done, total, unit, position, head, feed_rows, began_at, stored_at from {NEXT}.rebuild"
     ));
     match sqlx::query_as(select).fetch_optional(feed).await {
-        // 42P01: no such table. 3F000: no such schema.
-        Err(sqlx::Error::Database(error))
-            if matches!(error.code().as_deref(), Some("42P01" | "3F000")) =>
-        {
-            Ok(None)
-        }
+        Err(error) if Fault::of(&error) == Fault::Absent => Ok(None),
         result => result,
     }
 }

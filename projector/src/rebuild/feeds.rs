@@ -10,7 +10,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use sqlx::PgPool;
+use events::store::Connections;
+use sqlx::Connection;
 use tokio::sync::mpsc;
 
 use super::copy;
@@ -29,9 +30,9 @@ const COPY: &str = "copy feed_items (user_id, tweet_id) from stdin (format binar
 /// Writes `feed_items` and `floors` for every reader in `next`. `connections` at a time work them
 /// out, one more takes them in.
 pub(super) async fn write(
-    next: &PgPool,
+    next: &Connections,
     kept: i64,
-    connections: u32,
+    connections: usize,
     progress: &Progress,
 ) -> Result<(), sqlx::Error> {
     let last: i64 =
@@ -76,8 +77,9 @@ pub(super) async fn write(
 
 /// Copies what comes into `feed_items`, in one transaction: only rows of a table that is empty in
 /// the same transaction may be frozen.
-async fn take_in(next: &PgPool, mut rows: mpsc::Receiver<Vec<u8>>) -> Result<(), sqlx::Error> {
-    let mut transaction = next.begin().await?;
+async fn take_in(next: &Connections, mut rows: mpsc::Receiver<Vec<u8>>) -> Result<(), sqlx::Error> {
+    let mut lent = next.lend().await?;
+    let mut transaction = lent.begin().await?;
     sqlx::query!("truncate feed_items").execute(&mut *transaction).await?;
     let mut copy = transaction.copy_in_raw(COPY).await?;
     copy.send(copy::HEADER).await?;
@@ -86,5 +88,7 @@ async fn take_in(next: &PgPool, mut rows: mpsc::Receiver<Vec<u8>>) -> Result<(),
     }
     copy.send(copy::TRAILER).await?;
     copy.finish().await?;
-    transaction.commit().await
+    transaction.commit().await?;
+    lent.give_back();
+    Ok(())
 }

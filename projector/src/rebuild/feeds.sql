@@ -9,14 +9,14 @@ select
     array(
         select tweets.tweet_id
         from follows
-        join users author on author.user_id = follows.followed_id and author.deleted_position is null
+        join users author on author.user_id = follows.followed_id and author.deleted_position = 0
         join tweets on tweets.author_id = follows.followed_id
             and tweets.tweet_id >= coalesce(floors.floor, 0)
-            and tweets.deleted_position is null
-        where follows.follower_id = reader.user_id and follows.until_position is null
+            and tweets.deleted_position = 0
+        where follows.follower_id = reader.user_id and follows.until_position = 0
         order by tweets.tweet_id
     ) as "tweets!"
 from users reader
 left join floors on floors.user_id = reader.user_id
-where reader.user_id >= $1 and reader.user_id < $2 and reader.deleted_position is null
+where reader.user_id >= $1 and reader.user_id < $2 and reader.deleted_position = 0
 order by reader.user_id

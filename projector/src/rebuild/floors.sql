@@ -11,22 +11,22 @@ from users reader
 cross join lateral (
     select newest.tweet_id
     from follows
-    join users author on author.user_id = follows.followed_id and author.deleted_position is null
+    join users author on author.user_id = follows.followed_id and author.deleted_position = 0
     cross join lateral (
         select tweet_id from tweets
-        where tweets.author_id = follows.followed_id and tweets.deleted_position is null
+        where tweets.author_id = follows.followed_id and tweets.deleted_position = 0
         order by tweet_id desc
         limit $3::bigint + 1
     ) as newest
-    where follows.follower_id = reader.user_id and follows.until_position is null
+    where follows.follower_id = reader.user_id and follows.until_position = 0
     order by newest.tweet_id desc
     offset $3 limit 1
 ) as beyond
 where reader.user_id >= $1 and reader.user_id < $2
-    and reader.deleted_position is null
+    and reader.deleted_position = 0
     and $3 < (
         select sum(tweets_per_author.tweets)
         from follows
         join tweets_per_author on tweets_per_author.author_id = follows.followed_id
-        where follows.follower_id = reader.user_id and follows.until_position is null
+        where follows.follower_id = reader.user_id and follows.until_position = 0
     )

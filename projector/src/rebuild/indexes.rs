@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::{AssertSqlSafe, PgPool};
+use events::store::Connections;
+use sqlx::AssertSqlSafe;
 
 use crate::generation::NEXT;
 use crate::progress::Progress;
@@ -22,7 +23,7 @@ pub(super) struct Index {
 }
 
 /// Removes from the empty tables of the next generation every index that can wait.
-pub(super) async fn set_aside(next: &PgPool) -> Result<Vec<Index>, sqlx::Error> {
+pub(super) async fn set_aside(next: &Connections) -> Result<Vec<Index>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
         select
@@ -63,7 +64,7 @@ pub(super) async fn set_aside(next: &PgPool) -> Result<Vec<Index>, sqlx::Error> 
 /// would find nothing; after the last it lets an index alone answer, because it then knows which
 /// rows everyone can see.
 pub(super) async fn make(
-    next: &PgPool,
+    next: &Connections,
     indexes: &[Index],
     progress: &Progress,
 ) -> Result<(), sqlx::Error> {

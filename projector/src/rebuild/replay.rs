@@ -1,9 +1,8 @@
 //! Replaying the log into a new generation: everything but the feeds, by the statements of the live
 //! projection. One task reads and decodes while another writes.
 
-use events::store::read;
+use events::store::{Connections, read};
 use events::{Position, RecordedEvent};
-use sqlx::PgPool;
 use tokio::sync::mpsc;
 
 use crate::apply::{ApplyError, apply_without_feeds};
@@ -26,8 +25,8 @@ struct Batch {
 /// Replays the log from `checkpoint` to `to`, which is its head or was. What the log says there comes
 /// with it, to compare the tables with.
 pub(super) async fn replay(
-    log: &PgPool,
-    next: &PgPool,
+    log: &Connections,
+    next: &Connections,
     mut checkpoint: Checkpoint,
     to: Position,
     progress: &Progress,
@@ -43,7 +42,7 @@ pub(super) async fn replay(
 }
 
 async fn read_batches(
-    log: PgPool,
+    log: Connections,
     mut after: Position,
     to: Position,
     batches: mpsc::Sender<Batch>,

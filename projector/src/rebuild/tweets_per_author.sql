@@ -2,6 +2,6 @@
 -- generation was built.
 create unlogged table tweets_per_author (author_id bigint primary key, tweets bigint not null);
 insert into tweets_per_author
-select author_id, count(*) from tweets where deleted_position is null group by author_id;
+select author_id, count(*) from tweets where deleted_position = 0 group by author_id;
 -- So that the planner reads readers in their order and sorts each feed for itself.
 analyze users;

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use events::event::{UserDeleted, UserRegistered};
 use events::fold::fold;
-use events::store::read;
+use events::store::{Connections, read};
 use events::{Event, Position, RecordedEvent, UserId};
 use futures_util::TryStreamExt;
-use sqlx::PgPool;
 
 use super::digest::Digest;
 use super::fact::{Fact, Fingerprint};
@@ -25,7 +24,7 @@ impl Expected {
     /// read from the log again: one statement a page, and only if somebody left.
     pub(super) async fn add_page(
         &mut self,
-        log: &PgPool,
+        log: &Connections,
         page: &[(&RecordedEvent, Event)],
     ) -> Result<(), sqlx::Error> {
         for (recorded, event) in page {
@@ -57,7 +56,7 @@ fn account(registered: &UserRegistered, created_at: DateTime<Utc>) -> Fact {
 }
 
 /// Reads every account, and the head of the log at which they are so.
-pub(super) async fn scan(log: &PgPool) -> Result<(Digest, Position), sqlx::Error> {
+pub(super) async fn scan(log: &Connections) -> Result<(Digest, Position), sqlx::Error> {
     let mut digest = Digest::default();
     let head = for_each_account(log, |fact| digest.add(&fact)).await?;
     Ok((digest, head))
@@ -65,20 +64,22 @@ pub(super) async fn scan(log: &PgPool) -> Result<(Digest, Position), sqlx::Error
 
 /// One statement, so that all of it comes from one snapshot.
 async fn for_each_account(
-    log: &PgPool,
+    log: &Connections,
     mut look: impl FnMut(Fact),
 ) -> Result<Position, sqlx::Error> {
+    let mut lent = log.lend().await?;
     let mut rows = sqlx::query!(
         r#"
         select
-            log_head.position as "head!: Position", accounts.user_id as "user_id?: UserId",
+            head.position as "head!: Position", accounts.user_id as "user_id?: UserId",
             accounts.username as "username?", accounts.email as "email?",
             accounts.username_key as "username_key?", accounts.email_key as "email_key?",
             accounts.created_at as "created_at?"
-        from log_head left join accounts on true
+        from (select coalesce(max(position), 0) as position from events) as head
+        left join accounts on true
         "#
     )
-    .fetch(log);
+    .fetch(&mut *lent);
     let mut head = Position::START;
     while let Some(row) = rows.try_next().await? {
         head = row.head;
@@ -89,12 +90,14 @@ async fn for_each_account(
             look(Fact::Registered { user_id, details, created_at });
         }
     }
+    drop(rows);
+    lent.give_back();
     Ok(head)
 }
 
 /// Finds who it is that differs, by a second look at the buckets that do.
 pub(super) async fn list(
-    log: &PgPool,
+    log: &Connections,
     expected: &Digest,
     found: &Digest,
     differences: &mut Differences,

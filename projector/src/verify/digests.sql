@@ -8,12 +8,12 @@ with expected as (
     select reader.user_id, count(*) as items, bit_xor(hashint8extended(tweets.tweet_id, 0)) as digest
     from users reader
     left join floors on floors.user_id = reader.user_id
-    join follows on follows.follower_id = reader.user_id and follows.until_position is null
-    join users author on author.user_id = follows.followed_id and author.deleted_position is null
+    join follows on follows.follower_id = reader.user_id and follows.until_position = 0
+    join users author on author.user_id = follows.followed_id and author.deleted_position = 0
     join tweets on tweets.author_id = follows.followed_id
         and tweets.tweet_id >= coalesce(floors.floor, 0)
-        and tweets.deleted_position is null
-    where reader.user_id >= $1 and reader.user_id < $2 and reader.deleted_position is null
+        and tweets.deleted_position = 0
+    where reader.user_id >= $1 and reader.user_id < $2 and reader.deleted_position = 0
     group by reader.user_id
 ),
 kept as (
@@ -27,7 +27,7 @@ stray as (
     from floors
     left join users on users.user_id = floors.user_id
     where floors.user_id >= $1 and floors.user_id < $2
-        and (users.user_id is null or users.deleted_position is not null)
+        and (users.user_id is null or users.deleted_position <> 0)
 ),
 compared as materialized (
     select coalesce(expected.user_id, kept.user_id) as user_id, kept.items,

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use events::Position;
-use sqlx::PgPool;
+use events::store::Connections;
 
 use super::digest::Digest;
 use super::fact::{Fact, Place};
@@ -20,8 +20,8 @@ const BUCKETS_LOOKED_AT: usize = 32;
 
 /// Compares the tables in `feed` with `facts`, which end at `checkpoint`.
 pub(super) async fn compare(
-    log: &PgPool,
-    feed: &PgPool,
+    log: &Connections,
+    feed: &Connections,
     checkpoint: Checkpoint,
     facts: &Facts,
     differences: &mut Differences,
@@ -51,7 +51,7 @@ pub(super) async fn compare(
 
 /// Finds the facts that differ, by a second look at `places`.
 async fn list(
-    log: &PgPool,
+    log: &Connections,
     tables: &mut Tables<'_>,
     places: &HashSet<Place>,
     differences: &mut Differences,

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use events::event::relationship_stream;
+use events::store::Connections;
 use events::{TweetId, UserId};
-use sqlx::PgPool;
 
 use super::{Differences, Part};
 use crate::progress::Progress;
@@ -18,7 +18,7 @@ const CONNECTIONS: usize = 2;
 
 /// Compares every feed; returns how many rows there are.
 pub(super) async fn compare(
-    feed: &PgPool,
+    feed: &Connections,
     differences: &mut Differences,
     progress: &Progress,
 ) -> Result<u64, sqlx::Error> {
@@ -73,7 +73,7 @@ struct Wrong {
     stray: Vec<UserId>,
 }
 
-async fn look_at(feed: &PgPool, suspects: &[i64]) -> Result<Option<Wrong>, sqlx::Error> {
+async fn look_at(feed: &Connections, suspects: &[i64]) -> Result<Option<Wrong>, sqlx::Error> {
     if suspects.is_empty() {
         return Ok(None);
     }

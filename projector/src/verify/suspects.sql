@@ -8,12 +8,12 @@ with expected as (
     select reader.user_id, tweets.tweet_id
     from users reader
     left join floors on floors.user_id = reader.user_id
-    join follows on follows.follower_id = reader.user_id and follows.until_position is null
-    join users author on author.user_id = follows.followed_id and author.deleted_position is null
+    join follows on follows.follower_id = reader.user_id and follows.until_position = 0
+    join users author on author.user_id = follows.followed_id and author.deleted_position = 0
     join tweets on tweets.author_id = follows.followed_id
         and tweets.tweet_id >= coalesce(floors.floor, 0)
-        and tweets.deleted_position is null
-    where reader.user_id = any($1) and reader.deleted_position is null
+        and tweets.deleted_position = 0
+    where reader.user_id = any($1) and reader.deleted_position = 0
 ),
 kept as (
     select user_id, tweet_id from feed_items where user_id = any($1)
@@ -36,10 +36,10 @@ wrong as materialized (
     left join users author on author.user_id = tweets.author_id
     where differing.missing
         or tweets.tweet_id is null
-        or (tweets.deleted_position is null and author.deleted_position is null)
+        or (tweets.deleted_position = 0 and coalesce(author.deleted_position, 0) = 0)
         or differing.tweet_id < coalesce(floors.floor, 0)
         or reader.user_id is null
-        or reader.deleted_position is not null
+        or reader.deleted_position <> 0
 ),
 listed as (
     select * from wrong order by user_id, tweet_id limit $2
@@ -49,7 +49,7 @@ stray as materialized (
     from floors
     left join users on users.user_id = floors.user_id
     where floors.user_id = any($1)
-        and (users.user_id is null or users.deleted_position is not null)
+        and (users.user_id is null or users.deleted_position <> 0)
 )
 select
     (select count(*) from wrong) as "count!",

@@ -1,8 +1,8 @@
 //! Reading `users`, `tweets` and `follows` as facts, as of a position.
 
 use chrono::{DateTime, Utc};
+use events::store::Connections;
 use events::{Position, TweetId, UserId};
-use sqlx::PgPool;
 
 use super::fact::{Fact, Fingerprint};
 use super::{Differences, Facts, Part};
@@ -23,14 +23,14 @@ pub(super) struct Rows {
 
 /// The tables, read page by page in the order of their keys.
 pub(super) struct Tables<'a> {
-    feed: &'a PgPool,
+    feed: &'a Connections,
     facts: &'a Facts,
     pub rows: Rows,
     progress: &'a Progress,
 }
 
 impl<'a> Tables<'a> {
-    pub(super) fn of(feed: &'a PgPool, facts: &'a Facts, progress: &'a Progress) -> Self {
+    pub(super) fn of(feed: &'a Connections, facts: &'a Facts, progress: &'a Progress) -> Self {
         Self { feed, facts, rows: Rows::default(), progress }
     }
 
@@ -72,7 +72,7 @@ impl<'a> Tables<'a> {
                 Row,
                 r#"
                 select user_id as "user_id: UserId", username, email, created_at,
-                    deleted_position as "deleted: Position"
+                    nullif(deleted_position, 0) as "deleted: Position"
                 from users where user_id > $1 order by user_id limit $2
                 "#,
                 after.0,
@@ -113,7 +113,7 @@ impl<'a> Tables<'a> {
                 Row,
                 r#"
                 select tweet_id as "tweet_id: TweetId", author_id as "author_id: UserId", content,
-                    created_at, deleted_position as "deleted: Position"
+                    created_at, nullif(deleted_position, 0) as "deleted: Position"
                 from tweets where tweet_id > $1 order by tweet_id limit $2
                 "#,
                 after.0,
@@ -150,8 +150,8 @@ impl<'a> Tables<'a> {
                 Follow,
                 r#"
                 select follower_id as "follower_id: UserId", followed_id as "followed_id: UserId",
-                    since_position as "since: Position", until_position as "until: Position",
-                    follower.deleted_position as "reader_deleted: Position"
+                    since_position as "since: Position", nullif(until_position, 0) as "until: Position",
+                    nullif(follower.deleted_position, 0) as "reader_deleted: Position"
                 from follows
                 left join users follower on follower.user_id = follows.follower_id
                 where (follower_id, followed_id, since_position) > ($1, $2, $3)

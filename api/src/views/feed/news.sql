@@ -8,15 +8,23 @@ select
     checkpoint.position as "position: Position",
     item.user_id as "reader?: UserId",
     item.tweet_id as "tweet_id?: TweetId"
-from checkpoint
+from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
 left join (
-    select feed_items.user_id, feed_items.tweet_id
+    select reader.user_id, fresh.tweet_id
     from unnest($1::bigint[]) as reader (user_id)
-    join feed_items on feed_items.user_id = reader.user_id
-        and feed_items.tweet_id > $2 and feed_items.tweet_id <= $3
+    cross join lateral (
+        select tweet_id from feed_items
+        where feed_items.user_id = reader.user_id
+            and feed_items.tweet_id > $2 and feed_items.tweet_id <= $3
+        offset 0
+    ) as fresh
     union all
-    select floors.user_id, null
+    select reader.user_id, null
     from unnest($1::bigint[]) as reader (user_id)
-    join floors on floors.user_id = reader.user_id and floors.floor > $2::bigint + 1
+    cross join lateral (
+        select from floors
+        where floors.user_id = reader.user_id and floors.floor > $2::bigint + 1
+        limit 1
+    ) as raised
 ) as item on true
 order by item.tweet_id

@@ -3,48 +3,75 @@
 --
 -- $1 reader, $2 only tweets above this id, $3 rows wanted
 --
--- The plan matters, as in page.sql: `below` hangs on `gap`, which is empty unless the floor has been
--- raised past $2.
+-- The plan comes from the shape, as in page.sql. `below` hangs on `gap`, which is empty unless the
+-- floor has been raised past $2.
 with gap as materialized (
-    select floors.floor from floors where floors.user_id = $1 and floors.floor > $2::bigint + 1
+    select floor from floors where user_id = $1 and floor > $2::bigint + 1 limit 1
 ),
-kept as (
-    select tweets.tweet_id, tweets.content, tweets.author_id, tweets.created_at, author.username
-    from feed_items
-    join tweets on tweets.tweet_id = feed_items.tweet_id and tweets.deleted_position is null
-    join users author on author.user_id = tweets.author_id and author.deleted_position is null
-    where feed_items.user_id = $1 and feed_items.tweet_id > $2
-    order by feed_items.tweet_id
+kept as materialized (
+    select kept.tweet_id
+    from feed_items as kept
+    cross join lateral (
+        select author_id from tweets
+        where tweets.tweet_id = kept.tweet_id and deleted_position = 0
+        limit 1
+    ) as tweet
+    cross join lateral (
+        select user_id from users
+        where users.user_id = tweet.author_id and deleted_position = 0
+        limit 1
+    ) as author
+    where kept.user_id = $1 and kept.tweet_id > $2
+    order by kept.user_id, kept.tweet_id
     limit $3::bigint
 ),
 below as (
-    select older.tweet_id, older.content, older.author_id, older.created_at, author.username
-    from follows
-    join users author on author.user_id = follows.followed_id and author.deleted_position is null
+    select older.tweet_id
+    from gap
     cross join lateral (
-        select * from tweets
-        where tweets.author_id = follows.followed_id
-            and tweets.tweet_id > $2 and tweets.tweet_id < (select floor from gap)
-            and tweets.deleted_position is null
-        order by tweets.tweet_id
+        select followed_id from follows
+        where follows.follower_id = $1 and follows.until_position = 0 and gap.floor > 0
+        offset 0
+    ) as author
+    cross join lateral (
+        select from users
+        where users.user_id = author.followed_id and deleted_position = 0
+        limit 1
+    ) as present
+    cross join lateral (
+        select tweet_id from tweets
+        where (author_id, deleted_position, tweet_id) > (author.followed_id, 0, $2)
+            and (author_id, deleted_position, tweet_id) < (author.followed_id, 0, gap.floor)
+        order by author_id, deleted_position, tweet_id
         limit $3::bigint
     ) as older
-    where follows.follower_id = $1 and follows.until_position is null and exists (select from gap)
-    order by older.tweet_id
-    limit $3::bigint
 ),
-oldest as (
-    select * from below union all select * from kept order by tweet_id limit $3::bigint
+oldest as materialized (
+    select tweet_id from below union all select tweet_id from kept order by tweet_id limit $3::bigint
 )
 select
     checkpoint.position as "position: Position",
     reader.user_id is not null as "known!",
+    0 as "floor!: TweetId",
     item.tweet_id as "tweet_id?: TweetId",
     item.content as "content?",
     item.author_id as "author_id?: UserId",
     item.username as "author_username?",
     item.created_at as "created_at?"
-from checkpoint
-left join users reader on reader.user_id = $1 and reader.deleted_position is null
-left join oldest as item on reader.user_id is not null
+from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
+left join lateral (
+    select user_id from users where user_id = $1 and deleted_position = 0 limit 1
+) as reader on true
+left join lateral (
+    select oldest.tweet_id, tweet.content, tweet.author_id, tweet.created_at, author.username
+    from oldest
+    cross join lateral (
+        select content, author_id, created_at from tweets
+        where tweets.tweet_id = oldest.tweet_id
+        limit 1
+    ) as tweet
+    cross join lateral (
+        select username from users where users.user_id = tweet.author_id limit 1
+    ) as author
+) as item on reader.user_id is not null
 order by item.tweet_id

@@ -1,0 +1,124 @@
+//! PostgreSQL servers of a test's own, a primary and a standby that follows it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use sqlx::{Connection, PgConnection};
+
+use crate::until;
+
+/// A server that ends when this is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    root: PathBuf,
+    programs: PathBuf,
+    pub address: SocketAddr,
+}
+
+impl Cluster {
+    /// A new primary, or `None` where PostgreSQL's programs are not installed on this machine.
+    pub async fn primary() -> Option<Self> {
+        let cluster = Self::unused(programs()?).await;
+        let data = cluster.data();
+        cluster.run("initdb", &["-D", &data, "-U", "postgres", "-A", "trust", "--no-sync"]);
+        cluster.start().await;
+        Some(cluster)
+    }
+
+    /// A hot standby of this server.
+    pub async fn standby(&self) -> Self {
+        let standby = Self::unused(self.programs.clone()).await;
+        let (data, port) = (standby.data(), self.address.port().to_string());
+        let from = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres"];
+        self.run("pg_basebackup", &[&from, ["-D", &data, "-R", "-c", "fast"].as_slice()].concat());
+        standby.start().await;
+        standby
+    }
+
+    /// The URL of its first database, with another server's `address` in it.
+    #[must_use]
+    pub fn url_through(&self, address: SocketAddr) -> String {
+        format!("postgres://postgres@{address}/postgres")
+    }
+
+    async fn unused(programs: PathBuf) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it has an address");
+        let root = std::env::temp_dir().join(format!("rookery-cluster-{}", address.port()));
+        std::fs::create_dir_all(&root).expect("a temporary folder can be made");
+        let cluster = Self { root, programs, address };
+        if is_root() {
+            let root = cluster.root.to_string_lossy();
+            let given = Command::new("chown").args(["postgres", &root]).status();
+            assert!(given.expect("chown runs").success(), "the user postgres exists");
+        }
+        cluster
+    }
+
+    async fn start(&self) {
+        let port = self.address.port();
+        let options = format!(
+            "-c port={port} -c listen_addresses=127.0.0.1 -c fsync=off -k {}",
+            self.root.display()
+        );
+        let log = self.root.join("log").to_string_lossy().into_owned();
+        self.run("pg_ctl", &["-D", &self.data(), "-o", &options, "-l", &log, "-w", "start"]);
+        let url = self.url_through(self.address);
+        until("the server answers", async || PgConnection::connect(&url).await.ok()).await;
+    }
+
+    fn data(&self) -> String {
+        self.root.join("data").to_string_lossy().into_owned()
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let status = self.command(program, arguments).status();
+        assert!(status.expect("it runs").success(), "{program} {arguments:?}");
+    }
+
+    /// PostgreSQL refuses to run as root.
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let program = self.programs.join(program);
+        let mut command = if is_root() {
+            let mut command = Command::new("setpriv");
+            command
+                .args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"])
+                .arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        command.args(arguments).current_dir(&self.root).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let stop = ["-D", &self.data(), "-m", "immediate", "stop"];
+        if let Err(error) = self.command("pg_ctl", &stop).status() {
+            eprintln!("a server of {} was left behind: {error}", self.root.display());
+        }
+        if let Err(error) = std::fs::remove_dir_all(&self.root) {
+            eprintln!("{} was left behind: {error}", self.root.display());
+        }
+    }
+}
+
+/// The newest PostgreSQL that Debian has put here.
+fn programs() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let mut found: Vec<PathBuf> = versions
+        .filter_map(|version| Some(version.ok()?.path().join("bin")))
+        .filter(|bin| Path::exists(&bin.join("initdb")))
+        .collect();
+    found.sort();
+    found.pop()
+}
+
+/// Only root can look into its own folder.
+fn is_root() -> bool {
+    std::fs::read_dir("/root").is_ok()
+}

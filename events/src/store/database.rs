@@ -1,0 +1,221 @@
+//! A database that was named by a setting: where it is, and how sessions on it behave.
+
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{ConnectOptions, PgConnection};
+use tokio::time::timeout;
+
+use super::connections::Connections;
+
+/// How long a session may take to come about. One that takes longer leads nowhere.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a statement may take by our own clock where nothing else is said: the longest step of a
+/// rebuild. It is for a server that is gone without a word.
+const STATEMENT_TIMEOUT_MAX: Duration = Duration::from_hours(1);
+
+/// How much longer than the server's own limit we wait for it to say that a statement was ended.
+const SERVER_GRACE: Duration = Duration::from_secs(1);
+
+/// PostgreSQL ends a transaction whose client fell silent for this long, so that a process that was
+/// stopped in the middle of an append does not hold the appenders' lock for ever.
+const IDLE_IN_TRANSACTION_MS: &str = "5000";
+
+/// Every statement is planned for the tables as they are when it runs. A plan that a session keeps
+/// was made for tables as they were: empty ones, in a new database. Statements are written so that
+/// planning them is cheap (ADR 0012).
+const PLAN_EACH_TIME: (&str, &str) = ("plan_cache_mode", "force_custom_plan");
+
+/// A page found by an index costs about as much as the next one of a table: what is read often is in
+/// memory. With PostgreSQL's own 4, reading all versions of a row would be thought to be cheaper than
+/// finding the newest (ADR 0013).
+const INDEX_PAGES_ARE_NEAR: (&str, &str) = ("random_page_cost", "1.1");
+
+/// Compiling a statement takes longer than running any of ours.
+const NO_COMPILER: (&str, &str) = ("jit", "off");
+
+/// See the module.
+#[derive(Clone)]
+pub struct Database {
+    options: PgConnectOptions,
+    /// The name of the environment variable, for messages.
+    setting: &'static str,
+    /// Set in each session by a statement: what is sent at its start does not get through pgbouncer.
+    session: Vec<(String, String)>,
+    statement_timeout: Duration,
+    writable: bool,
+}
+
+/// Without the options, which have the password among them.
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("setting", &self.setting).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no connection to a database.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error(
+        "{setting} is not a PostgreSQL URL ({source}); it looks like postgres://user:password@host:5432/name"
+    )]
+    Url { setting: &'static str, source: sqlx::Error },
+    #[error("no database at {setting}: {source}")]
+    Unreachable { setting: &'static str, source: sqlx::Error },
+}
+
+impl Database {
+    /// Reads the URL given by `setting` (the name of an environment variable, for messages).
+    ///
+    /// # Errors
+    /// [`ConnectError::Url`] when it is not a PostgreSQL URL.
+    pub fn parse(
+        setting: &'static str,
+        url: &str,
+        application: &str,
+    ) -> Result<Self, ConnectError> {
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            let source = sqlx::Error::Configuration("the scheme is not postgres".into());
+            return Err(ConnectError::Url { setting, source });
+        }
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|source| ConnectError::Url { setting, source })?
+            .application_name(application);
+        let idle = ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS);
+        let statement_timeout = STATEMENT_TIMEOUT_MAX;
+        let database =
+            Self { options, setting, session: Vec::new(), statement_timeout, writable: false };
+        Ok(database.with_settings([idle, PLAN_EACH_TIME, INDEX_PAGES_ARE_NEAR, NO_COMPILER]))
+    }
+
+    /// The same database with `settings` for each session. They go before what the server or the
+    /// role has set.
+    #[must_use]
+    pub fn with_settings<'a>(
+        mut self,
+        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let settings = settings.into_iter();
+        self.session.extend(settings.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        self
+    }
+
+    /// The same database, with `schema` as the one in which statements find their tables and make
+    /// new ones.
+    #[must_use]
+    pub fn in_schema(self, schema: &str) -> Self {
+        self.with_settings([("search_path", schema)])
+    }
+
+    /// The same database, to which sessions introduce themselves as `name`.
+    #[must_use]
+    pub fn with_application_name(mut self, name: &str) -> Self {
+        self.options = self.options.application_name(name);
+        self
+    }
+
+    /// The same database with a limit on how long a statement may run: the server's, and a little
+    /// later our own, for a server that does not answer.
+    #[must_use]
+    pub fn with_statement_timeout(mut self, limit: Duration) -> Self {
+        self.statement_timeout = limit + SERVER_GRACE;
+        let milliseconds = limit.as_millis().to_string();
+        self.with_settings([("statement_timeout", milliseconds.as_str())])
+    }
+
+    /// The same database with a limit by our own clock alone, for single statements on sessions that
+    /// also run long ones.
+    #[must_use]
+    pub const fn with_patience(mut self, limit: Duration) -> Self {
+        self.statement_timeout = limit;
+        self
+    }
+
+    /// The same database for those who write to it: a session that leads to a standby is not taken,
+    /// as happens for a while when an address moves from a server that failed to its successor.
+    #[must_use]
+    pub const fn writable(mut self) -> Self {
+        self.writable = true;
+        self
+    }
+
+    /// How long a statement may take by our own clock.
+    pub(super) const fn statement_timeout(&self) -> Duration {
+        self.statement_timeout
+    }
+
+    /// A set of at most `size` connections. None is opened before it is needed.
+    #[must_use]
+    pub fn connections(&self, size: usize) -> Connections {
+        Connections::new(self.clone(), size)
+    }
+
+    /// The same, and makes sure that the server answers.
+    ///
+    /// # Errors
+    /// [`ConnectError::Unreachable`] when it does not, or refuses us.
+    pub async fn connect(&self, size: usize) -> Result<Connections, ConnectError> {
+        let connections = self.connections(size);
+        match connections.lend().await {
+            Ok(lent) => lent.give_back(),
+            Err(source) => return Err(ConnectError::Unreachable { setting: self.setting, source }),
+        }
+        Ok(connections)
+    }
+
+    /// Opens one connection, for what has to end with it.
+    ///
+    /// # Errors
+    /// [`ConnectError::Unreachable`] when the server does not answer, or refuses us.
+    pub async fn connect_once(&self) -> Result<PgConnection, ConnectError> {
+        let setting = self.setting;
+        self.open().await.map_err(|source| ConnectError::Unreachable { setting, source })
+    }
+
+    /// Opens a session, within [`OPEN_TIMEOUT`].
+    pub(super) async fn open(&self) -> Result<PgConnection, sqlx::Error> {
+        let opening = async {
+            let mut connection = self.options.connect().await?;
+            let (names, values): (Vec<_>, Vec<_>) = self.session.iter().cloned().unzip();
+            let (is_standby, _): (bool, i64) = sqlx::query_as(
+                "select pg_is_in_recovery(), count(set_config(name, value, false)) \
+                 from unnest($1::text[], $2::text[]) as setting (name, value)",
+            )
+            .bind(names)
+            .bind(values)
+            .persistent(false)
+            .fetch_one(&mut connection)
+            .await?;
+            if is_standby && self.writable {
+                return Err(io::Error::other("the server is a standby and takes no writes").into());
+            }
+            Ok(connection)
+        };
+        timeout(OPEN_TIMEOUT, opening).await.map_err(|late| sqlx::Error::Io(late.into()))?
+    }
+
+    /// Opens a connection of its own that hears what is announced on `channel`.
+    ///
+    /// # Errors
+    /// [`sqlx::Error`] when the server is away, or is a standby, where nobody can listen.
+    pub async fn listen(&self, channel: &str) -> Result<PgListener, sqlx::Error> {
+        let listening = async {
+            let pool = PgPoolOptions::new()
+                .max_connections(1)
+                .max_lifetime(None)
+                .idle_timeout(None)
+                .acquire_timeout(OPEN_TIMEOUT)
+                .connect_with(self.options.clone())
+                .await?;
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.ignore_pool_close_event(true);
+            listener.listen(channel).await?;
+            Ok(listener)
+        };
+        timeout(OPEN_TIMEOUT, listening).await.map_err(|late| sqlx::Error::Io(late.into()))?
+    }
+}
