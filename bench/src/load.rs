@@ -116,7 +116,10 @@ pub async fn load(
             if meant >= end {
                 return Ok((answered, latencies));
             }
-            sleep_until(meant).await;
+            // Not in closed loop: a timer that is due already still waits for the next millisecond.
+            if matches!(pace, Pace::Open { .. }) {
+                sleep_until(meant).await;
+            }
             let call = call(number);
             let (status, body) = connection.send(&call).await?;
             if status != expected {

@@ -13,6 +13,7 @@ use events::event::{
     Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
 };
 use events::recorded::Metadata;
+use events::store::database::PLANNED_EACH_TIME;
 use events::store::{Connections, append, outbox, read};
 use events::{Clock, Event, Position, RecordedEvent, TweetId, UserId};
 use projector::apply::apply;
@@ -37,22 +38,44 @@ struct Session {
     one: Connections,
 }
 
+/// How a session plans, and what the planner was told of the empty tables.
+#[derive(Debug, Clone, Copy)]
+struct Planner {
+    plans_each_time: bool,
+    /// Vacuumed and looked at while they are empty: from then on the planner believes that they are
+    /// tiny, not only that it knows nothing of them.
+    has_looked: bool,
+}
+
+const PLANNERS: [Planner; 4] = [
+    Planner { plans_each_time: false, has_looked: false },
+    Planner { plans_each_time: false, has_looked: true },
+    Planner { plans_each_time: true, has_looked: false },
+    Planner { plans_each_time: true, has_looked: true },
+];
+
 impl Session {
-    async fn on_empty_tables() -> Self {
+    async fn on_empty_tables(planner: Planner) -> Self {
         let database = TestDatabase::migrated().await;
-        let one = database.database().connect(1).await.unwrap();
+        let mut sessions = database.database();
+        if planner.plans_each_time {
+            sessions = sessions.with_settings(PLANNED_EACH_TIME);
+        }
+        let one = sessions.connect(1).await.unwrap();
         let off = format!(
             "do $$ declare t text; begin foreach t in array array[{TABLES}] loop
                 execute format('alter table %I set (autovacuum_enabled = off)', t);
             end loop; end $$"
         );
         sqlx::raw_sql(AssertSqlSafe(off)).execute(&mut *one.lend().await.unwrap()).await.unwrap();
-        Self { _database: database, one }
+        let session = Self { _database: database, one };
+        if planner.has_looked {
+            session.look().await;
+        }
+        session
     }
 
-    /// Vacuumed and looked at while they are empty: from then on the planner believes that they are
-    /// tiny, not only that it knows nothing of them.
-    async fn looked_at(&self) {
+    async fn look(&self) {
         let mut lent = self.one.lend().await.unwrap();
         for table in TABLES.split(", ") {
             let vacuum = format!("vacuum (analyze) {}", table.trim_matches('\''));
@@ -172,25 +195,17 @@ fn are_bounded(found: &BTreeMap<&'static str, (i64, i64)>) {
 }
 
 #[tokio::test]
-async fn reads_visit_what_they_need_in_a_database_that_nobody_has_looked_at() {
-    let session = Session::on_empty_tables().await;
-    // As often as makes a session keep a plan.
-    for _ in 0..8 {
-        reads(&session).await;
+async fn reads_visit_what_they_need_whatever_the_planner_knows() {
+    for planner in PLANNERS {
+        println!("{planner:?}");
+        let session = Session::on_empty_tables(planner).await;
+        // As often as makes a session keep a plan.
+        for _ in 0..8 {
+            reads(&session).await;
+        }
+        session.fill().await;
+        are_bounded(&reads(&session).await);
     }
-    session.fill().await;
-    are_bounded(&reads(&session).await);
-}
-
-#[tokio::test]
-async fn reads_visit_what_they_need_in_a_database_that_was_empty_when_it_was_looked_at() {
-    let session = Session::on_empty_tables().await;
-    session.looked_at().await;
-    for _ in 0..8 {
-        reads(&session).await;
-    }
-    session.fill().await;
-    are_bounded(&reads(&session).await);
 }
 
 fn recorded(position: i64, event: &Event) -> RecordedEvent {
@@ -296,13 +311,9 @@ async fn projection_visits_what_it_needs(session: Session) {
 }
 
 #[tokio::test]
-async fn projection_visits_what_it_needs_in_a_database_that_nobody_has_looked_at() {
-    projection_visits_what_it_needs(Session::on_empty_tables().await).await;
-}
-
-#[tokio::test]
-async fn projection_visits_what_it_needs_in_a_database_that_was_empty_when_it_was_looked_at() {
-    let session = Session::on_empty_tables().await;
-    session.looked_at().await;
-    projection_visits_what_it_needs(session).await;
+async fn projection_visits_what_it_needs_whatever_the_planner_knows() {
+    for planner in PLANNERS {
+        println!("{planner:?}");
+        projection_visits_what_it_needs(Session::on_empty_tables(planner).await).await;
+    }
 }
