@@ -19,16 +19,25 @@ pub struct LiveFeed {
 impl LiveFeed {
     /// Opens the stream of `reader`, after `last_event_id` if given.
     pub async fn open(client: &Rookery, reader: UserId, last_event_id: Option<Position>) -> Self {
+        Self::open_if_any(client, reader, last_event_id).await.expect("the api answers")
+    }
+
+    /// The same, or `None` when the connection was refused or cut.
+    pub async fn open_if_any(
+        client: &Rookery,
+        reader: UserId,
+        last_event_id: Option<Position>,
+    ) -> Option<Self> {
         let mut request = client.request(Method::GET, "/api/feed/stream", Some(reader));
         if let Some(position) = last_event_id {
             request = request.header("Last-Event-ID", position.0);
         }
-        let response = request.send().await.expect("the api answers");
+        let response = request.send().await.ok()?;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let position = response.headers()["x-log-position"].to_str().expect("digits");
         let last_event_id = position.parse().expect("a position");
-        Self { response, received: Vec::new(), last_event_id }
+        Some(Self { response, received: Vec::new(), last_event_id })
     }
 
     /// The tweet of the next item; `None` when the stream has ended. The id of its event is its

@@ -111,12 +111,11 @@ async fn read_until(
     let mut last_event_id = Position::START;
     while !stopped.load(Ordering::Relaxed) {
         let rookery = client.lock().unwrap().clone();
-        let request = rookery.request(Method::GET, "/health/live", None);
-        if Answer::if_any(request).await.is_none_or(|answer| answer.status != StatusCode::OK) {
+        let opened = LiveFeed::open_if_any(&rookery, reader, Some(last_event_id)).await;
+        let Some(mut stream) = opened else {
             tokio::task::yield_now().await;
             continue;
-        }
-        let mut stream = LiveFeed::open(&rookery, reader, Some(last_event_id)).await;
+        };
         while let Some(tweet) = stream.next().await {
             tweets.push(tweet);
             if stopped.load(Ordering::Relaxed) {
