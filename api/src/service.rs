@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use events::Position;
 use events::amqp::{Broker, BrokerError};
-use events::runtime::{SHUTDOWN_DEADLINE, instance_name, shutdown_on_signal};
+use events::lifecycle::Ended;
+use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::schema::{Schema, SchemaError};
 use events::store::{ConnectError, Database};
 use metrics_exporter_prometheus::BuildError;
@@ -16,10 +17,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::parts::Parts;
-use crate::position::Freshness;
+use crate::freshness::Freshness;
+use crate::parts::{PartError, Parts};
 use crate::readiness::{Readiness, Standing};
-use crate::relay::{Relay, RelayError, RelayState};
+use crate::relay::{Relay, RelayState};
 use crate::state::AppState;
 
 /// Connections to the log for requests that look at its head, and for what is done now and then. The
@@ -45,18 +46,12 @@ pub enum ServiceError {
     Schema(#[from] SchemaError),
     #[error("cannot listen on {address}: {source}")]
     Bind { address: String, source: io::Error },
-    #[error("the relay stopped: {0}")]
-    Relay(#[from] RelayError),
     #[error("the metrics could not be set up: {0}")]
     Metrics(#[from] BuildError),
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
-    #[error("a position could not be followed: {0}")]
-    Follow(#[from] sqlx::Error),
-    #[error("{0} crashed")]
-    Crashed(&'static str),
-    #[error("not everything stopped within {} s", SHUTDOWN_DEADLINE.as_secs())]
-    Unfinished,
+    #[error(transparent)]
+    Ended(#[from] Ended<PartError>),
 }
 
 impl ServiceError {
@@ -159,7 +154,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
             parts.serve(listener, state);
         }
     }
-    parts.until_stopped().await
+    Ok(parts.until_stopped().await?)
 }
 
 async fn listen(

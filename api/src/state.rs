@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use crate::appender::Appender;
 use crate::authentication::Authentication;
+use crate::freshness::Freshness;
 use crate::live::Live;
-use crate::position::Freshness;
 use crate::readiness::Readiness;
 use crate::relay::RelayState;
 

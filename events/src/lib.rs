@@ -11,6 +11,7 @@ pub mod event;
 pub mod explain;
 pub mod fold;
 pub mod id;
+pub mod lifecycle;
 pub mod recorded;
 pub mod retry;
 pub mod runtime;

@@ -5,7 +5,7 @@
 //! and by one projector at a time, however many run.
 
 use events::Position;
-use events::store::NEWEST_ONE;
+use events::store::{CHECKPOINT_CHANNEL, NEWEST_ONE};
 use sqlx::PgExecutor;
 
 use crate::generation::UNREAD;
@@ -99,7 +99,7 @@ pub async fn advance(
             returning position
         )
         select case
-            when current_schema() <> all($4) then pg_notify('rookery_checkpoint', position::text)::text
+            when current_schema() <> all($4) then pg_notify($5, position::text)::text
         end as announced
         from moved
         "#,
@@ -107,6 +107,7 @@ pub async fn advance(
         old.position.0,
         position.0,
         &UNREAD as _,
+        CHECKPOINT_CHANNEL,
     )
     .fetch_optional(executor)
     .await?;

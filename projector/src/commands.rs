@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use events::Position;
 use events::amqp::BrokerError;
-use events::runtime::SHUTDOWN_DEADLINE;
+use events::lifecycle::Ended;
 use events::store::ConnectError;
 use events::store::explain::ExplainError;
 use events::store::schema::SchemaError;
@@ -39,7 +39,7 @@ pub enum CommandError {
     #[error(transparent)]
     Schema(#[from] SchemaError),
     #[error(transparent)]
-    Consume(#[from] ConsumeError),
+    Ended(#[from] Ended<ConsumeError>),
     #[error(transparent)]
     Projection(#[from] ProjectionError),
     #[error(transparent)]
@@ -62,8 +62,6 @@ pub enum CommandError {
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
-    #[error("not everything stopped within {} s", SHUTDOWN_DEADLINE.as_secs())]
-    Unfinished,
     #[error("the output could not be written: {0}")]
     Output(#[from] std::io::Error),
 }

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::NEWEST_ONE;
+use super::{LOG_CHANNEL, NEWEST_ONE};
 use crate::event::Event;
 use crate::id::{Position, UserId};
 use crate::recorded::Metadata;
@@ -99,7 +99,7 @@ pub async fn append(
                 as new (position, event_id, stream, version, type, schema_version, payload, metadata)
             where $1 = (select head.position from head)
         )
-        select pg_notify('rookery_log', $2::bigint::text) as "announced!: ()" from head where position = $1
+        select pg_notify($12, $2::bigint::text) as "announced!: ()" from head where position = $1
         "#,
         old.0,
         last.position.0,
@@ -112,6 +112,7 @@ pub async fn append(
         &payloads,
         &metadata as _,
         recorded_at,
+        LOG_CHANNEL,
     )
     .fetch_one(transaction)
     .await?;

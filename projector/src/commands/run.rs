@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use events::amqp::Broker;
-use events::runtime::{SHUTDOWN_DEADLINE, shutdown_on_signal};
+use events::lifecycle::Lifecycle;
+use events::runtime::shutdown_on_signal;
 use events::store::schema::Schema;
 use metrics_exporter_prometheus::PrometheusBuilder;
 
@@ -44,14 +45,12 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
     // The api makes the log; a projector that is started first waits for it.
     Schema::Log.until_current(&log, "waiting for the api to make the log", &shutdown).await?;
     let projection = Projection::new(log.clone(), feed, arguments.feed_kept, shutdown.clone());
-    let overdue = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(SHUTDOWN_DEADLINE).await;
-    };
-    tokio::select! {
-        end = consume::run(&projection, &log, &broker, &shutdown) => end?,
-        () = overdue => return Err(CommandError::Unfinished),
-    }
+    let lifecycle = Lifecycle::new(shutdown, 1);
+    let stop = lifecycle.stop(0);
+    lifecycle.start(0, "the projector", async move {
+        consume::run(&projection, &log, &broker, &stop).await
+    });
+    lifecycle.until_stopped().await?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use events::Position;
-use events::store::Fault;
+use events::store::{CHECKPOINT_CHANNEL, Fault};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{Claim, NEXT, PREVIOUS, TABLES};
@@ -210,7 +210,7 @@ async fn exchange(
             from old
             returning checkpoint.generation, checkpoint.position, old.generation as replaced
         )
-        select generation, replaced, position, pg_notify('rookery_checkpoint', position::text)::text
+        select generation, replaced, position, pg_notify('{CHECKPOINT_CHANNEL}', position::text)::text
         from new
         "
     );

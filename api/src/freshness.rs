@@ -1,0 +1,168 @@
+//! Waiting for the read model, for reads that ask for a position.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::Position;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::position::{AsOf, MinPosition};
+use crate::problem::Problem;
+use crate::reread::again_after_a_cut;
+
+/// The most reads that wait for their position at once: a quarter of the requests in work, so that
+/// readers of a read model that is far behind leave room for everyone else.
+pub const WAITING_READS_MAX: usize = 1_024;
+
+/// Makes reads wait for the read model.
+#[derive(Debug, Clone)]
+pub struct Freshness {
+    checkpoint: watch::Receiver<Position>,
+    readable: watch::Receiver<bool>,
+    patience: Duration,
+    waiting: Arc<Semaphore>,
+}
+
+impl Freshness {
+    /// `checkpoint` is told how far the projector has come, and `readable` whether this release can
+    /// read what it writes; a read waits for at most `patience`.
+    #[must_use]
+    pub fn new(
+        checkpoint: watch::Receiver<Position>,
+        readable: watch::Receiver<bool>,
+        patience: Duration,
+    ) -> Self {
+        let waiting = Arc::new(Semaphore::new(WAITING_READS_MAX));
+        Self { checkpoint, readable, patience, waiting }
+    }
+
+    /// Runs `read` until what it finds is exact at `min` or later. Without waiting when it is so
+    /// already: the announcements only say when it is worth another look, and what counts is the
+    /// position that the read itself names.
+    ///
+    /// # Errors
+    /// The read's own, or 503 when the read model did not get there in time.
+    pub async fn read<T, Reading>(
+        &self,
+        min: MinPosition,
+        read: impl Fn() -> Reading,
+    ) -> Result<AsOf<T>, Problem>
+    where
+        Reading: Future<Output = Result<AsOf<T>, sqlx::Error>>,
+    {
+        if !*self.readable.borrow() {
+            let detail = "the read model is of a newer release, which this one cannot read";
+            return Err(Problem::unavailable("read-model-newer", detail));
+        }
+        let deadline = Instant::now() + self.patience;
+        let mut place = None;
+        let mut checkpoint = self.checkpoint.clone();
+        loop {
+            checkpoint.borrow_and_update();
+            let found = again_after_a_cut(&read).await?;
+            if found.position >= min.0 {
+                return Ok(found);
+            }
+            if place.is_none() {
+                place = Some(self.waiting.try_acquire().map_err(|_| {
+                    let detail = "too many reads wait for the read model already";
+                    Problem::unavailable("too-many-waiting", detail).at(found.position)
+                })?);
+            }
+            let reached = async {
+                // Changed, and far enough: an announcement from before a crash of the server may
+                // lie above what the read model holds now.
+                while checkpoint.changed().await.is_ok() {
+                    if *checkpoint.borrow() >= min.0 {
+                        return;
+                    }
+                }
+                std::future::pending::<()>().await;
+            };
+            if timeout_at(deadline, reached).await.is_err() {
+                let (asked, stands) = (min.0, found.position);
+                let detail =
+                    format!("position {asked} is not readable yet; the read model is at {stands}");
+                return Err(Problem::unavailable("not-there-yet", detail).at(stands));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[expect(clippy::unnecessary_wraps, reason = "it stands for a read")]
+    fn at(position: i64) -> Result<AsOf<()>, sqlx::Error> {
+        Ok(AsOf { position: Position(position), value: () })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_is_never_reached_is_refused_in_time() {
+        let (_sender, checkpoint) = watch::channel(Position(3));
+        let freshness = Freshness::new(checkpoint, watch::channel(true).1, Duration::from_secs(2));
+        let started = Instant::now();
+        let refused = freshness.read(MinPosition(Position(4)), || async { at(3) }).await;
+        assert!(refused.is_err());
+        assert_eq!(started.elapsed(), Duration::from_secs(2));
+    }
+
+    /// Whoever need not wait is served all the same.
+    #[tokio::test(start_paused = true)]
+    async fn so_many_reads_wait_and_the_next_is_refused_at_once() {
+        let (_sender, checkpoint) = watch::channel(Position(3));
+        let readable = watch::channel(true).1;
+        let freshness = Freshness::new(checkpoint, readable, Duration::from_secs(2));
+        let started = Instant::now();
+        let wait = || freshness.read(MinPosition(Position(4)), || async { at(3) });
+        let waiting = join_all((0..WAITING_READS_MAX).map(|_| wait()));
+        let one_more = async {
+            tokio::task::yield_now().await;
+            assert!(wait().await.is_err());
+            let served = freshness.read(MinPosition(Position(3)), || async { at(3) }).await;
+            assert!(served.is_ok());
+            assert_eq!(started.elapsed(), Duration::ZERO);
+        };
+        tokio::join!(waiting, one_more);
+        assert_eq!(started.elapsed(), Duration::from_secs(2));
+        assert!(wait().await.is_err(), "their places are free again");
+        assert_eq!(started.elapsed(), Duration::from_secs(4));
+    }
+
+    #[tokio::test]
+    async fn a_read_waits_until_the_position_is_reached() {
+        let (sender, checkpoint) = watch::channel(Position(3));
+        let freshness = Freshness::new(checkpoint, watch::channel(true).1, Duration::from_mins(1));
+        let store = watch::channel(3).0;
+        let read = freshness.read(MinPosition(Position(5)), || async { at(*store.borrow()) });
+        let moves = async {
+            for position in 4..=6 {
+                store.send_replace(position);
+                sender.send_replace(Position(position));
+                tokio::task::yield_now().await;
+            }
+        };
+        let (found, ()) = tokio::join!(read, moves);
+        assert!(found.unwrap().position >= Position(5));
+    }
+
+    #[tokio::test]
+    async fn an_announcement_that_was_lost_again_is_not_believed() {
+        let (sender, checkpoint) = watch::channel(Position(9));
+        let freshness = Freshness::new(checkpoint, watch::channel(true).1, Duration::from_mins(1));
+        let store = watch::channel(3).0;
+        let read = freshness.read(MinPosition(Position(9)), || async { at(*store.borrow()) });
+        let moves = async {
+            sender.send_replace(Position(3));
+            tokio::task::yield_now().await;
+            store.send_replace(9);
+            sender.send_replace(Position(9));
+        };
+        let (found, ()) = tokio::join!(read, moves);
+        assert_eq!(found.unwrap().position, Position(9));
+    }
+}
