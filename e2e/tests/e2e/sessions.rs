@@ -1,16 +1,32 @@
 //! What becomes of sessions when a server fails over, falls silent, or only reads.
 
-use e2e::client::Answer;
+use e2e::client::{Answer, Rookery};
 use e2e::cluster::Cluster;
 use e2e::database::TestDatabase;
 use e2e::gate::Gate;
 use e2e::system::{start_api, start_projector};
 use e2e::until;
 use e2e::vhost::Vhost;
-use events::Position;
+use events::{Position, UserId};
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+
+/// Waits until commands are accepted again and what they bring about can be read.
+async fn goes_on(rookery: &Rookery, author: UserId) {
+    let after = until("commands are accepted", async || {
+        let body = json!({ "content": "after" });
+        let answer = rookery.post("/api/tweets", Some(author), body).await;
+        (answer.status == StatusCode::CREATED).then(|| answer.position.unwrap())
+    })
+    .await;
+    until("the feed has it", async || {
+        let request = rookery.request(Method::GET, "/api/feed", Some(author));
+        let feed = Answer::of(request.header("X-Min-Log-Position", after.0)).await;
+        (feed.status == StatusCode::OK && feed.ids()[0].0 == after.0).then_some(())
+    })
+    .await;
+}
 
 /// The address leads to a standby for a while, and then to a primary again, without another cut: a
 /// session that was opened meanwhile would be refused for ever.
@@ -44,18 +60,7 @@ async fn sessions_that_lead_to_a_standby_are_not_kept() {
     projector.logged("the projector was interrupted").await;
 
     gate.lead_to(primary.address);
-    let after = until("commands are accepted", async || {
-        let body = json!({ "content": "after" });
-        let answer = rookery.post("/api/tweets", Some(ada), body).await;
-        (answer.status == StatusCode::CREATED).then(|| answer.position.unwrap())
-    })
-    .await;
-    until("the feed has it", async || {
-        let request = rookery.request(Method::GET, "/api/feed", Some(ada));
-        let feed = Answer::of(request.header("X-Min-Log-Position", after.0)).await;
-        (feed.status == StatusCode::OK && feed.ids()[0].0 == after.0).then_some(())
-    })
-    .await;
+    goes_on(&rookery, ada).await;
     api.kill().await;
     projector.kill().await;
     vhost.remove().await;
@@ -141,17 +146,7 @@ async fn a_log_that_fell_silent_is_there_again_when_its_server_is() {
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.body);
 
     gate.speak();
-    let after = until("commands are accepted", async || {
-        let answer = rookery.post("/api/tweets", Some(ada), json!({ "content": "after" })).await;
-        (answer.status == StatusCode::CREATED).then(|| answer.position.unwrap())
-    })
-    .await;
-    until("the feed has it", async || {
-        let request = rookery.request(Method::GET, "/api/feed", Some(ada));
-        let feed = Answer::of(request.header("X-Min-Log-Position", after.0)).await;
-        (feed.status == StatusCode::OK && feed.ids()[0].0 == after.0).then_some(())
-    })
-    .await;
+    goes_on(&rookery, ada).await;
     api.kill().await;
     projector.kill().await;
     vhost.remove().await;

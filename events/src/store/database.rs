@@ -31,8 +31,8 @@ const IDLE_IN_TRANSACTION_MS: &str = "5000";
 const PLANNED_ONCE: [(&str, &str); 2] =
     [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")];
 
-/// The opposite: planned each time, for the tables as they are, with nothing switched off. What a
-/// distributed engine needs, and what shows that shapes alone do it.
+/// The opposite: planned each time, for the tables as they are, with nothing switched off. For who
+/// reads whole tables, for a distributed engine, and to show that shapes alone do it.
 pub const PLANNED_EACH_TIME: [(&str, &str); 2] =
     [("plan_cache_mode", "force_custom_plan"), ("enable_seqscan", "on")];
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use events::store::database::PLANNED_EACH_TIME;
 use indicatif::HumanCount;
 
 use super::CommandError;
@@ -17,7 +18,9 @@ const CONNECTIONS: usize = 3;
 /// # Errors
 /// [`CommandError::Differs`] when something does.
 pub async fn verify(arguments: VerifyArguments) -> Result<(), CommandError> {
-    let log = arguments.databases.log_database()?.connect(CONNECTIONS).await?;
+    // All of the log and all accounts are read, so that reading whole tables is right.
+    let log_database = arguments.databases.log_database()?.with_settings(PLANNED_EACH_TIME);
+    let log = log_database.connect(CONNECTIONS).await?;
     let feed_database = arguments.databases.feed_database()?.with_settings(verify::settings());
     let feed = feed_database.connect(CONNECTIONS).await?;
 
