@@ -9,6 +9,7 @@ mod load;
 mod report;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
@@ -56,7 +57,7 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let plan = Plan {
         rounds: arguments.rounds,
@@ -64,5 +65,11 @@ async fn main() -> anyhow::Result<()> {
         rate: arguments.rate,
     };
     let sizes = Sizes { users: arguments.users };
-    compare::compare(&arguments.before, &arguments.after, sizes, &plan).await
+    match compare::compare(&arguments.before, &arguments.after, sizes, &plan).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
