@@ -111,17 +111,19 @@ impl Build {
         Ok(())
     }
 
-    /// Waits until the read model has everything.
+    /// Waits until the read model has everything, for as long as it comes closer.
     pub async fn caught_up(&self) -> anyhow::Result<()> {
         let mut connection = PgConnection::connect(&self.database.url).await?;
-        until("the read model has everything", async || {
-            let reached =
-                "select (select max(position) from checkpoint) >= max(position) from events";
-            let reached: bool =
-                sqlx::query_scalar(reached).fetch_one(&mut connection).await.ok()?;
-            reached.then_some(())
-        })
-        .await;
+        let mut lag = i64::MAX;
+        while lag > 0 {
+            let closer = until("the read model comes closer", async || {
+                let look =
+                    "select max(position) - (select max(position) from checkpoint) from events";
+                let now: i64 = sqlx::query_scalar(look).fetch_one(&mut connection).await.ok()?;
+                (now < lag).then_some(now)
+            });
+            lag = closer.await;
+        }
         Ok(())
     }
 
