@@ -1,5 +1,5 @@
-//! Reads of the read model. Each is one statement, so what it finds and the position that it names
-//! come from one snapshot: every statement starts from `checkpoint` and joins the rest to it.
+//! Reads of the read model. What each finds and the position that it names come from one statement, so
+//! from one snapshot: every statement starts from `checkpoint` and joins the rest to it.
 
 pub mod feed;
 pub mod follows;

@@ -21,6 +21,6 @@ pub const LOG_CHANNEL: &str = "rookery_log";
 /// The channel on which the projector announces each move of the checkpoint.
 pub const CHECKPOINT_CHANNEL: &str = "rookery_checkpoint";
 
-/// The limit of a statement that wants the newest row and has no other parameter. PostgreSQL plans a
-/// statement without parameters once, for the tables as they are then, and all others each time.
+/// The limit of a statement that wants the newest row and has no other parameter. Without any, it would
+/// be planned once, for the tables as they are then, also in sessions that plan each time.
 pub const NEWEST_ONE: i64 = 1;
