@@ -34,7 +34,7 @@ const KEPT: i64 = 1_000;
 /// A page of twenty and the one more that says whether there is another.
 const PAGE: Page = Page { skip: 0, limit: 21 };
 
-const TABLES: &str = "'events', 'accounts', 'users', 'tweets', 'follows', 'feed_items', 'floors'";
+const TABLES: &str = "'events', 'accounts', 'idempotency_keys', 'users', 'tweets', 'follows', 'feed_items', 'floors'";
 
 /// A single session, so that what it knows of the tables is from when they were empty.
 struct Session {
@@ -116,6 +116,8 @@ impl Session {
                 from generate_series(1, 2000) g;
              insert into accounts select g, 'user' || g, 'u' || g || '@example.org', 'user' || g,
                 'u' || g || '@example.org', now() from generate_series(1, 2000) g;
+             insert into idempotency_keys select 1000 + g % 10, 'key ' || g, '', 'null', now()
+                from generate_series(1, 2000) g;
              insert into tweets select g, 1 + g % {AUTHORS}, 'content ' || g, now(), 0
                 from generate_series(1, {tweets}) g;
              insert into follows select reader, author, 1, 0
@@ -370,7 +372,7 @@ async fn appends_visit_what_they_need_whatever_the_planner_knows() {
         for _ in 0..8 {
             commands(&session).await;
         }
-        let clear = "truncate accounts; alter table events disable trigger events_append_only; truncate events";
+        let clear = "truncate accounts, idempotency_keys; alter table events disable trigger events_append_only; truncate events";
         sqlx::raw_sql(clear).execute(&mut *session.one.lend().await.unwrap()).await.unwrap();
         session.fill().await;
         let registered =
