@@ -4,12 +4,13 @@ mod key;
 mod ring_provider;
 mod token;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use events::UserId;
 
 pub use key::{Key, KeyError, SECRET_MIN_BYTES};
 pub use token::{LEEWAY_SECONDS, TokenError, Tokens};
 
+use crate::header::once;
 use crate::problem::{Challenge, Problem};
 
 /// How a caller says who they are.
@@ -21,7 +22,7 @@ pub enum Authentication {
     Tokens(Box<Tokens>),
 }
 
-const USER_ID: &str = "x-user-id";
+const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
 
 impl Authentication {
     /// Who sent `headers`. Whether there is such a user is decided with the command or found with
@@ -30,6 +31,28 @@ impl Authentication {
     /// # Errors
     /// 401 when they do not say, or cannot prove it; 400 when they say it twice.
     pub fn caller(&self, headers: &HeaderMap) -> Result<UserId, Problem> {
+        self.caller_if_any(headers)?.ok_or_else(|| match self {
+            Self::UserHeader => {
+                let detail = "send your user id in X-User-ID";
+                Problem::unauthenticated(Challenge::UserHeader, detail)
+            }
+            Self::Tokens(_) if headers.contains_key(USER_ID) => {
+                let detail =
+                    "X-User-ID is not believed here; send a token in Authorization: Bearer";
+                Problem::unauthenticated(Challenge::Bearer, detail)
+            }
+            Self::Tokens(_) => {
+                let detail = "send a token in Authorization: Bearer";
+                Problem::unauthenticated(Challenge::Bearer, detail)
+            }
+        })
+    }
+
+    /// The same, where nobody has to say who they are: `None` when they do not.
+    ///
+    /// # Errors
+    /// 401 when they say it and cannot prove it; 400 when they say it twice.
+    pub fn caller_if_any(&self, headers: &HeaderMap) -> Result<Option<UserId>, Problem> {
         match self {
             Self::UserHeader => named(headers),
             Self::Tokens(tokens) => proven(tokens, headers),
@@ -46,33 +69,20 @@ impl Authentication {
     }
 }
 
-fn named(headers: &HeaderMap) -> Result<UserId, Problem> {
-    let refuse = |detail| Problem::unauthenticated(Challenge::UserHeader, detail);
-    let mut values = headers.get_all(USER_ID).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(refuse("send your user id in one X-User-ID header"));
-    };
+fn named(headers: &HeaderMap) -> Result<Option<UserId>, Problem> {
+    let Some(value) = once(headers, &USER_ID, "X-User-ID")? else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
-    user_id(text.trim()).ok_or_else(|| refuse("X-User-ID must be a user id: a number from 1 up"))
+    let user_id = user_id(text.trim()).ok_or_else(|| {
+        let detail = "X-User-ID must be a user id: a number from 1 up";
+        Problem::unauthenticated(Challenge::UserHeader, detail)
+    })?;
+    Ok(Some(user_id))
 }
 
-fn proven(tokens: &Tokens, headers: &HeaderMap) -> Result<UserId, Problem> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = match (values.next(), values.next()) {
-        (Some(value), None) => value,
-        (None, _) if headers.contains_key(USER_ID) => {
-            let detail = "X-User-ID is not believed here; send a token in Authorization: Bearer";
-            return Err(Problem::unauthenticated(Challenge::Bearer, detail));
-        }
-        (None, _) => {
-            let detail = "send a token in Authorization: Bearer";
-            return Err(Problem::unauthenticated(Challenge::Bearer, detail));
-        }
-        (Some(_), Some(_)) => {
-            let problem = Problem::malformed(StatusCode::BAD_REQUEST, "send Authorization once");
-            return Err(problem.challenging(Challenge::InvalidRequest));
-        }
-    };
+fn proven(tokens: &Tokens, headers: &HeaderMap) -> Result<Option<UserId>, Problem> {
+    let value = once(headers, &header::AUTHORIZATION, "Authorization")
+        .map_err(|problem| problem.challenging(Challenge::InvalidRequest))?;
+    let Some(value) = value else { return Ok(None) };
     let token = value
         .to_str()
         .ok()
@@ -86,6 +96,7 @@ fn proven(tokens: &Tokens, headers: &HeaderMap) -> Result<UserId, Problem> {
         })?;
     tokens
         .user(token)
+        .map(Some)
         .map_err(|error| Problem::unauthenticated(Challenge::InvalidToken, error.to_string()))
 }
 

@@ -1,6 +1,6 @@
 //! Who is calling.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
 use events::UserId;
 
@@ -17,5 +17,16 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         state.authentication.caller(&parts.headers).map(Self)
+    }
+}
+
+impl OptionalFromRequestParts<AppState> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &AppState,
+    ) -> Result<Option<Self>, Problem> {
+        Ok(state.authentication.caller_if_any(&parts.headers)?.map(Self))
     }
 }

@@ -5,6 +5,7 @@ pub mod relationship;
 pub mod state;
 pub mod tweet;
 pub mod user;
+mod visible;
 
 use events::{Event, TweetId, UserId};
 use serde::{Deserialize, Serialize};

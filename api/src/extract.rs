@@ -1,16 +1,21 @@
 //! Reading requests: bodies, paths and queries, each refused with a sentence when it does not fit.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderName, StatusCode, header};
 use events::recorded::Metadata;
 use events::{TweetId, UserId};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tower_http::request_id::RequestId;
 
 use crate::appender::IdempotencyKey;
+use crate::header::once;
 use crate::problem::Problem;
 use crate::views::Page;
 use crate::views::feed::NEWEST;
@@ -26,7 +31,8 @@ const IDEMPOTENCY_KEY_MAX_CHARS: usize = 200;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// A JSON body.
+/// A JSON body: an object. Members that nobody asks for are ignored, so that a client may be newer
+/// than the service; a member that comes twice is refused.
 #[derive(Debug, Clone, Copy)]
 pub struct Json<T>(pub T);
 
@@ -65,12 +71,36 @@ pub struct CommandContext {
     pub metadata: Metadata,
 }
 
+/// What an object says. serde would take the members of a struct from an array too, in their order.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match axum::Json::<T>::from_request(request, state).await {
-            Ok(axum::Json(value)) => Ok(Self(value)),
+        once(request.headers(), &header::CONTENT_TYPE, "Content-Type")?;
+        match axum::Json::<Object<T>>::from_request(request, state).await {
+            Ok(axum::Json(Object(value))) => Ok(Self(value)),
             Err(JsonRejection::JsonDataError(error)) => {
                 Err(Problem::malformed(StatusCode::UNPROCESSABLE_ENTITY, error.body_text()))
             }
@@ -185,7 +215,7 @@ impl<S: Sync> FromRequestParts<S> for CommandContext {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let key = match parts.headers.get(IDEMPOTENCY_KEY) {
+        let key = match once(&parts.headers, &IDEMPOTENCY_KEY, "Idempotency-Key")? {
             None => None,
             Some(value) => {
                 let text = value.to_str().unwrap_or_default().trim();

@@ -5,12 +5,15 @@
 
 pub mod appender;
 pub mod authentication;
+mod body;
 mod caller;
 pub mod config;
 pub mod domain;
 mod extract;
 pub mod freshness;
 mod handlers;
+mod header;
+mod lingering;
 pub mod live;
 mod page;
 mod parts;

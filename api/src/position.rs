@@ -6,6 +6,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
 use events::Position;
 
+use crate::header;
 use crate::problem::Problem;
 
 /// On an answer: the position of the command's event, or the position that a read is exact at.
@@ -33,21 +34,8 @@ impl<S: Sync> FromRequestParts<S> for MinPosition {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get(MIN_LOG_POSITION) else {
-            return Ok(Self(Position::START));
-        };
-        value
-            .to_str()
-            .ok()
-            .and_then(|text| text.trim().parse::<Position>().ok())
-            .filter(|position| *position >= Position::START)
-            .map(Self)
-            .ok_or_else(|| {
-                Problem::invalid(
-                    "X-Min-Log-Position",
-                    "must be a position of the log: a number from 0 up",
-                )
-            })
+        let position = header::position(&parts.headers, &MIN_LOG_POSITION, "X-Min-Log-Position")?;
+        Ok(Self(position.unwrap_or(Position::START)))
     }
 }
 

@@ -124,6 +124,7 @@ impl Problem {
     pub fn malformed(status: StatusCode, detail: impl Into<String>) -> Self {
         let (name, title) = match status {
             StatusCode::PAYLOAD_TOO_LARGE => ("too-large", "Request too large"),
+            StatusCode::REQUEST_TIMEOUT => ("too-slow", "Request too slow"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => ("media-type", "Not JSON"),
             StatusCode::METHOD_NOT_ALLOWED => ("method-not-allowed", "Method not allowed"),
             _ => ("malformed", "Malformed request"),

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::time::{Duration, Instant};
 
 use axum::error_handling::HandleErrorLayer;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -19,19 +19,16 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::trace::TraceLayer;
 
 use crate::appender::Refusal;
+use crate::body::whole_body_first;
 use crate::handlers::{feed, health, stream, subscriptions, tweets, users};
 use crate::problem::Problem;
 use crate::state::AppState;
-
-/// The largest request body. A tweet of 280 characters, each escaped in JSON as a surrogate pair,
-/// is 3.4 KiB.
-pub const BODY_MAX_BYTES: usize = 16 * 1024;
 
 /// The most requests in work at once; the next one hears 503. More than the appender's queue
 /// holds, so that reads find room beside waiting commands.
 const IN_FLIGHT_MAX: usize = 4_096;
 
-/// From a request's first byte to the answer, body included.
+/// From a request, whose body is there, to the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Room for a UUID and a prefix.
@@ -68,7 +65,6 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(state)
-        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(CatchPanicLayer::custom(panicked))
         .route_layer(middleware::from_fn(measure))
         .layer(
@@ -76,7 +72,8 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
                 .map_request(without_odd_request_id)
                 .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
                 .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
-                .layer(PropagateRequestIdLayer::new(REQUEST_ID)),
+                .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+                .layer(middleware::from_fn(whole_body_first)),
         );
     NormalizePath::trim_trailing_slash(router)
 }
@@ -147,13 +144,14 @@ fn known_method(method: &Method) -> &'static str {
     }
 }
 
-/// A client's request id goes into the log and the event's metadata; one that is long or no plain
-/// word is replaced by ours.
+/// A client's request id goes into the log and the event's metadata; one that is long, no plain
+/// word, or one of several is replaced by ours.
 fn without_odd_request_id(mut request: Request) -> Request {
     let is_odd = |value: &HeaderValue| {
         value.len() > REQUEST_ID_MAX_BYTES || !value.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    if request.headers().get(REQUEST_ID).is_some_and(is_odd) {
+    let mut ids = request.headers().get_all(REQUEST_ID).iter();
+    if ids.next().is_some_and(is_odd) || ids.next().is_some() {
         request.headers_mut().remove(REQUEST_ID);
     }
     request

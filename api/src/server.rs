@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tower_http::normalize_path::NormalizePath;
 
+use crate::lingering::{Linger, Lingering};
+
 /// The most open connections. Each idle one costs a few KiB; beyond this the next waits in the
 /// kernel until another closes.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -67,13 +69,17 @@ pub async fn serve(
             .header_read_timeout(HEADER_READ_TIMEOUT)
             .max_buf_size(HEAD_MAX_BYTES);
         let service = service.clone();
-        let service = tower::service_fn(move |request: Request<Incoming>| {
+        let linger = Linger::default();
+        let lingers = linger.clone();
+        let service = tower::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(lingers.clone());
             service.clone().oneshot(request.map(axum::body::Body::new))
         });
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
-        let connection = http
-            .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(service));
+        let stream = Lingering::new(Box::pin(stream), linger);
+        let connection =
+            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             gauge!("rookery_http_connections").increment(1);

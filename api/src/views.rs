@@ -14,13 +14,20 @@ use sqlx::PgExecutor;
 
 use crate::domain::Account;
 
-/// A user as clients see one.
+/// A user as everyone sees them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct User {
     pub id: UserId,
     pub username: String,
-    pub email: String,
     pub created_at: DateTime<Utc>,
+}
+
+/// A user as they see themselves: nobody else is told their address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OwnUser {
+    #[serde(flatten)]
+    pub user: User,
+    pub email: String,
 }
 
 /// A tweet as clients see one.
@@ -50,10 +57,10 @@ pub struct Page {
     pub limit: i64,
 }
 
-impl From<Account> for User {
+impl From<Account> for OwnUser {
     fn from(account: Account) -> Self {
         let Account { user_id: id, username, email, created_at } = account;
-        Self { id, username, email, created_at }
+        Self { user: User { id, username, created_at }, email }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod history;
 pub mod live;
 pub mod model;
 pub mod process;
+pub mod raw;
 pub mod roles;
 pub mod system;
 pub mod token;

@@ -5,7 +5,7 @@ create table accounts (
     user_id      bigint      primary key,
     username     text        not null,
     email        text        not null,
-    -- What "taken" compares: the name and the address in lower case, folded by the application.
+    -- What "taken" compares: the name and the address, folded by the application.
     username_key text        not null,
     email_key    text        not null,
     created_at   timestamptz not null,
@@ -15,14 +15,14 @@ create table accounts (
 
 -- The first answer to each Idempotency-Key, given again to every repetition.
 create table idempotency_keys (
-    -- 0 for a caller without an account (registration)
-    caller      bigint      not null,
+    -- Within what a key is one: a caller, or the name that a registration asks for.
+    scope       text        not null,
     key         text        not null,
     -- SHA-256 of the command: the same key with another command is refused.
     fingerprint bytea       not null,
     answer      jsonb       not null,
     recorded_at timestamptz not null,
-    primary key (caller, key)
+    primary key (scope, key)
 );
 
 create index idempotency_keys_by_age on idempotency_keys (recorded_at);

@@ -32,8 +32,25 @@ pub(super) struct KeptAnswer {
     pub answer: Result<Accepted, Rejection>,
 }
 
-/// Whose key it is (0 for a registration, which has no caller) and the key.
-pub(super) type KeyOf = (UserId, String);
+/// A key, and within what it is one: two who have the same are two different keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct ScopedKey {
+    pub scope: String,
+    pub key: String,
+}
+
+impl ScopedKey {
+    /// The key under which the answer to `submission` is kept, if it has one. A caller's keys are their
+    /// own; a registration has no caller yet, so there it is the name that is asked for.
+    pub(super) fn of(submission: &Submission) -> Option<Self> {
+        let key = submission.key.as_ref()?.0.clone();
+        let scope = match &submission.command {
+            Command::Register { username, .. } => format!("registration-{}", username.key()),
+            command => format!("user-{}", command.caller()?),
+        };
+        Some(Self { scope, key })
+    }
+}
 
 /// Everything that one transaction writes, and what each client is told once it has committed.
 #[derive(Debug)]
@@ -44,7 +61,7 @@ pub(super) struct Plan {
     pub events: Vec<NewEvent>,
     pub registered: Vec<Account>,
     pub deleted: Vec<UserId>,
-    pub kept: Vec<(KeyOf, KeptAnswer)>,
+    pub kept: Vec<(ScopedKey, KeptAnswer)>,
     pub answers: Vec<Result<Accepted, Refusal>>,
 }
 
@@ -59,7 +76,7 @@ impl Plan {
 pub(super) fn decide(
     batch: &[Submission],
     mut state: DecisionState,
-    mut known: HashMap<KeyOf, KeptAnswer>,
+    mut known: HashMap<ScopedKey, KeptAnswer>,
     now: DateTime<Utc>,
 ) -> Plan {
     let mut plan = Plan {
@@ -73,7 +90,7 @@ pub(super) fn decide(
         answers: Vec::with_capacity(batch.len()),
     };
     for submission in batch {
-        let answer = match key_of(submission) {
+        let answer = match ScopedKey::of(submission) {
             None => decide_one(submission, &mut state, &mut plan, now).map_err(Refusal::from),
             Some(key) => {
                 let fingerprint = fingerprint(&submission.command);
@@ -94,12 +111,6 @@ pub(super) fn decide(
     }
     plan.new_head = state.head;
     plan
-}
-
-/// Under which key the answer to `submission` is kept, if it has one.
-pub(super) fn key_of(submission: &Submission) -> Option<KeyOf> {
-    let key = submission.key.as_ref()?;
-    Some((submission.command.caller().unwrap_or(UserId(0)), key.0.clone()))
 }
 
 fn decide_one(

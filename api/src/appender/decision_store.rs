@@ -8,14 +8,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use events::event::relationship_stream;
-use events::fold::fold;
+use events::name_key::name_key;
 use events::store::append::Head;
 use events::{TweetId, UserId};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use super::Submission;
-use super::batch::{self, Accepted, KeptAnswer, KeyOf, Plan};
+use super::batch::{Accepted, KeptAnswer, Plan, ScopedKey};
 use crate::domain::state::Relationship;
 use crate::domain::{Account, Command, DecisionState, Rejection};
 
@@ -24,7 +24,7 @@ pub(super) async fn load(
     transaction: &mut PgConnection,
     head: Head,
     batch: &[Submission],
-) -> Result<(DecisionState, HashMap<KeyOf, KeptAnswer>), sqlx::Error> {
+) -> Result<(DecisionState, HashMap<ScopedKey, KeptAnswer>), sqlx::Error> {
     let needs = Needs::of(batch);
     let mut state = DecisionState::at(head);
     load_accounts(transaction, &needs, &mut state).await?;
@@ -215,25 +215,25 @@ async fn load_relationships(
 async fn load_keys(
     transaction: &mut PgConnection,
     batch: &[Submission],
-) -> Result<HashMap<KeyOf, KeptAnswer>, sqlx::Error> {
-    let keys: Vec<KeyOf> = batch.iter().filter_map(batch::key_of).collect();
+) -> Result<HashMap<ScopedKey, KeptAnswer>, sqlx::Error> {
+    let keys: Vec<ScopedKey> = batch.iter().filter_map(ScopedKey::of).collect();
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
-    let (callers, keys): (Vec<i64>, Vec<String>) =
-        keys.into_iter().map(|(caller, key)| (caller.0, key)).unzip();
+    let (scopes, keys): (Vec<String>, Vec<String>) =
+        keys.into_iter().map(|ScopedKey { scope, key }| (scope, key)).unzip();
     let rows = sqlx::query!(
         r#"
-        select caller as "caller: UserId", key, fingerprint,
+        select scope, key, fingerprint,
             answer as "answer: Json<Result<Accepted, Rejection>>"
-        from unnest($1::bigint[], $2::text[]) as asked (asked_by, asked_key)
+        from unnest($1::text[], $2::text[]) as asked (asked_scope, asked_key)
         cross join lateral (
             select * from idempotency_keys
-            where idempotency_keys.caller = asked.asked_by and idempotency_keys.key = asked.asked_key
+            where idempotency_keys.scope = asked.asked_scope and idempotency_keys.key = asked.asked_key
             limit 1
         ) as kept
         "#,
-        &callers,
+        &scopes,
         &keys
     )
     .fetch_all(transaction)
@@ -242,7 +242,7 @@ async fn load_keys(
         .into_iter()
         .map(|row| {
             let first = KeptAnswer { fingerprint: row.fingerprint, answer: row.answer.0 };
-            ((row.caller, row.key), first)
+            (ScopedKey { scope: row.scope, key: row.key }, first)
         })
         .collect())
 }
@@ -270,8 +270,8 @@ async fn insert_accounts(
     let usernames: Vec<String> =
         registered.iter().map(|account| account.username.clone()).collect();
     let emails: Vec<String> = registered.iter().map(|account| account.email.clone()).collect();
-    let username_keys: Vec<String> = usernames.iter().map(|name| fold(name)).collect();
-    let email_keys: Vec<String> = emails.iter().map(|email| fold(email)).collect();
+    let username_keys: Vec<String> = usernames.iter().map(|name| name_key(name)).collect();
+    let email_keys: Vec<String> = emails.iter().map(|email| name_key(email)).collect();
     let created: Vec<DateTime<Utc>> = registered.iter().map(|account| account.created_at).collect();
     sqlx::query!(
         r#"
@@ -292,25 +292,25 @@ async fn insert_accounts(
 
 async fn keep_answers(
     transaction: &mut PgConnection,
-    kept: &[(KeyOf, KeptAnswer)],
+    kept: &[(ScopedKey, KeptAnswer)],
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
     if kept.is_empty() {
         return Ok(());
     }
-    let callers: Vec<i64> = kept.iter().map(|((caller, _), _)| caller.0).collect();
-    let keys: Vec<String> = kept.iter().map(|((_, key), _)| key.clone()).collect();
+    let scopes: Vec<&str> = kept.iter().map(|(key, _)| key.scope.as_str()).collect();
+    let keys: Vec<&str> = kept.iter().map(|(key, _)| key.key.as_str()).collect();
     let prints: Vec<Vec<u8>> = kept.iter().map(|(_, first)| first.fingerprint.clone()).collect();
     let answers: Vec<_> = kept.iter().map(|(_, first)| Json(&first.answer)).collect();
     sqlx::query!(
         r#"
-        insert into idempotency_keys (caller, key, fingerprint, answer, recorded_at)
-        select caller, key, fingerprint, answer, $5
-        from unnest($1::bigint[], $2::text[], $3::bytea[], $4::jsonb[])
-            as kept (caller, key, fingerprint, answer)
+        insert into idempotency_keys (scope, key, fingerprint, answer, recorded_at)
+        select scope, key, fingerprint, answer, $5
+        from unnest($1::text[], $2::text[], $3::bytea[], $4::jsonb[])
+            as kept (scope, key, fingerprint, answer)
         "#,
-        &callers,
-        &keys,
+        &scopes as _,
+        &keys as _,
         &prints,
         &answers as _,
         now,

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use events::event::{
     Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
 };
-use events::fold::fold;
+use events::name_key::name_key;
 use events::store::append::Head;
 use events::{Event, Position, TweetId, UserId};
 use serde::{Deserialize, Serialize};
@@ -92,8 +92,8 @@ impl DecisionState {
         let version = match event {
             Event::UserRegistered(UserRegistered { user_id, username, email }) => {
                 self.head.last_user_id = *user_id;
-                self.taken_usernames.insert(fold(username));
-                self.taken_emails.insert(fold(email));
+                self.taken_usernames.insert(name_key(username));
+                self.taken_emails.insert(name_key(email));
                 let account = Account {
                     user_id: *user_id,
                     username: username.clone(),
@@ -105,8 +105,8 @@ impl DecisionState {
             }
             Event::UserDeleted(UserDeleted { user_id }) => {
                 if let Some(account) = self.accounts.remove(user_id) {
-                    self.taken_usernames.remove(&fold(&account.username));
-                    self.taken_emails.remove(&fold(&account.email));
+                    self.taken_usernames.remove(&name_key(&account.username));
+                    self.taken_emails.remove(&name_key(&account.email));
                 }
                 2
             }

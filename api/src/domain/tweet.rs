@@ -6,12 +6,13 @@ use events::event::{TweetCreated, TweetDeleted};
 use events::{Event, TweetId, UserId};
 use serde::Serialize;
 
+use super::visible::is_visible;
 use super::{DecisionState, Rejection};
 
 /// The most characters (Unicode scalar values) of a tweet, after trimming.
 const CONTENT_MAX_CHARS: usize = 280;
 
-/// The text of a tweet: 1 to 280 characters, trimmed.
+/// The text of a tweet: 1 to 280 characters, trimmed, of which at least one can be seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Content(String);
 
@@ -25,6 +26,9 @@ impl Content {
         let count = text.chars().count();
         if count == 0 || count > CONTENT_MAX_CHARS {
             return Err(format!("must have 1 to {CONTENT_MAX_CHARS} characters, has {count}"));
+        }
+        if !text.contains(is_visible) {
+            return Err("must have something that can be seen".to_owned());
         }
         // PostgreSQL's text cannot hold it.
         if text.contains('\0') {
@@ -67,6 +71,8 @@ mod tests {
         assert!(Content::parse(" \n ").is_err());
         assert!(Content::parse(&"🐦".repeat(280)).is_ok());
         assert!(Content::parse(&"🐦".repeat(281)).is_err());
+        assert!(Content::parse("\u{200b}\u{200b} \u{2060}").is_err());
+        assert!(Content::parse("\u{200b}a").is_ok());
         assert!(Content::parse("nul\0nul").is_err());
     }
 }

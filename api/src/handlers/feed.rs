@@ -6,7 +6,7 @@ use events::{Position, TweetId};
 
 use crate::caller::Caller;
 use crate::extract::FeedQuery;
-use crate::position::MinPosition;
+use crate::position::{AsOf, MinPosition};
 use crate::problem::Problem;
 use crate::state::AppState;
 use crate::views::feed::NEWEST;
@@ -28,7 +28,7 @@ pub async fn page(
         Some(at) => {
             let min = MinPosition(min.0.max(reachable(&state, at, "at").await?));
             let read = || views::feed::page_at(&state.feed, reader, before, page, at);
-            state.freshness.read(min, read).await?
+            AsOf { position: at, ..state.freshness.read(min, read).await? }
         }
     };
     let found = found.or_not_found(|| format!("the calling user {reader} does not exist"))?;

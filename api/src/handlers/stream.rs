@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::feed::reachable;
 use crate::caller::Caller;
+use crate::header;
 use crate::live::{Handed, NoStream, Place, STREAMS_MAX};
 use crate::position::{AsOf, LogPosition, MinPosition};
 use crate::problem::Problem;
@@ -175,18 +176,6 @@ impl<S: Sync> FromRequestParts<S> for LastEventId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get(LAST_EVENT_ID) else { return Ok(Self(None)) };
-        value
-            .to_str()
-            .ok()
-            .and_then(|text| text.trim().parse::<Position>().ok())
-            .filter(|position| *position >= Position::START)
-            .map(|position| Self(Some(position)))
-            .ok_or_else(|| {
-                Problem::invalid(
-                    "Last-Event-ID",
-                    "must be a position of the log: a number from 0 up",
-                )
-            })
+        header::position(&parts.headers, &LAST_EVENT_ID, "Last-Event-ID").map(Self)
     }
 }

@@ -13,7 +13,7 @@ use crate::extract::{CommandContext, Id, Json, TweetQuery};
 use crate::position::{AsOf, LogPosition, MinPosition};
 use crate::problem::Problem;
 use crate::state::AppState;
-use crate::views::{self, Tweet, User};
+use crate::views::{self, OwnUser, Tweet};
 
 #[derive(Debug, Deserialize)]
 pub struct NewTweet {
@@ -35,7 +35,7 @@ pub async fn create(
         author_id,
         content: content.to_string(),
         created_at: accepted.recorded_at,
-        author: User::from(accepted.account),
+        author: OwnUser::from(accepted.account).user,
     };
     Ok((StatusCode::CREATED, LogPosition(accepted.position), axum::Json(tweet)).into_response())
 }

@@ -13,7 +13,7 @@ use crate::extract::{CommandContext, Id, Json, UserQuery};
 use crate::position::{AsOf, LogPosition, MinPosition};
 use crate::problem::{FieldError, Problem};
 use crate::state::AppState;
-use crate::views::{self, User};
+use crate::views::{self, OwnUser, User};
 
 #[derive(Debug, Deserialize)]
 pub struct NewUser {
@@ -28,17 +28,25 @@ pub async fn register(
 ) -> Result<Response, Problem> {
     let command = body.parse().map_err(Problem::invalid_fields)?;
     let accepted = accept(&state, command, context).await?;
-    let user = User::from(accepted.account);
+    let user = OwnUser::from(accepted.account);
     Ok((StatusCode::CREATED, LogPosition(accepted.position), axum::Json(user)).into_response())
 }
 
 pub async fn find(
     State(state): State<AppState>,
+    caller: Option<Caller>,
     min: MinPosition,
     Id(user_id): Id<UserId>,
-) -> Result<AsOf<User>, Problem> {
+) -> Result<Response, Problem> {
     let read = || views::users::find(&state.feed, user_id);
-    state.freshness.read(min, read).await?.or_not_found(|| format!("there is no user {user_id}"))
+    let found = state.freshness.read(min, read).await?;
+    let AsOf { position, value: user } =
+        found.or_not_found(|| format!("there is no user {user_id}"))?;
+    Ok(if caller == Some(Caller(user_id)) {
+        AsOf { position, value: user }.into_response()
+    } else {
+        AsOf { position, value: user.user }.into_response()
+    })
 }
 
 pub async fn list(

@@ -20,7 +20,7 @@ pub async fn followers(
     let rows = sqlx::query!(
         r#"
         select checkpoint.position as "position: Position", owner.user_id is not null as "known!",
-            page.user_id as "id?: UserId", page.username as "username?", page.email as "email?",
+            page.user_id as "id?: UserId", page.username as "username?",
             page.created_at as "created_at?"
         from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
         left join lateral (
@@ -30,7 +30,7 @@ pub async fn followers(
             select follower.*
             from follows
             cross join lateral (
-                select user_id, username, email, created_at from users
+                select user_id, username, created_at from users
                 where users.user_id = follows.follower_id and deleted_position = 0
                 limit 1
             ) as follower
@@ -48,9 +48,8 @@ pub async fn followers(
         page.limit
     )
     .map(|row| {
-        let (id, username, email) = (row.id, row.username, row.email);
-        let created_at = row.created_at;
-        (row.known, UserRow { position: row.position, id, username, email, created_at })
+        let (id, username, created_at) = (row.id, row.username, row.created_at);
+        (row.known, UserRow { position: row.position, id, username, created_at })
     })
     .fetch_all(executor)
     .await?;
@@ -70,7 +69,7 @@ pub async fn following(
     let rows = sqlx::query!(
         r#"
         select checkpoint.position as "position: Position", owner.user_id is not null as "known!",
-            page.user_id as "id?: UserId", page.username as "username?", page.email as "email?",
+            page.user_id as "id?: UserId", page.username as "username?",
             page.created_at as "created_at?"
         from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
         left join lateral (
@@ -80,7 +79,7 @@ pub async fn following(
             select followed.*
             from follows
             cross join lateral (
-                select user_id, username, email, created_at from users
+                select user_id, username, created_at from users
                 where users.user_id = follows.followed_id and deleted_position = 0
                 limit 1
             ) as followed
@@ -98,9 +97,8 @@ pub async fn following(
         page.limit
     )
     .map(|row| {
-        let (id, username, email) = (row.id, row.username, row.email);
-        let created_at = row.created_at;
-        (row.known, UserRow { position: row.position, id, username, email, created_at })
+        let (id, username, created_at) = (row.id, row.username, row.created_at);
+        (row.known, UserRow { position: row.position, id, username, created_at })
     })
     .fetch_all(executor)
     .await?;

@@ -15,7 +15,6 @@ struct TweetRow {
     created_at: Option<DateTime<Utc>>,
     author_id: Option<UserId>,
     username: Option<String>,
-    email: Option<String>,
     author_created_at: Option<DateTime<Utc>>,
 }
 
@@ -30,7 +29,6 @@ impl TweetRow {
             author: User {
                 id: author_id,
                 username: self.username?,
-                email: self.email?,
                 created_at: self.author_created_at?,
             },
         })
@@ -50,11 +48,11 @@ pub async fn find(
         r#"
         select checkpoint.position as "position: Position", found.tweet_id as "id?: TweetId",
             content as "content?", found.created_at as "created_at?",
-            found.author_id as "author_id?: UserId", username as "username?", email as "email?",
+            found.author_id as "author_id?: UserId", username as "username?",
             author_created_at as "author_created_at?"
         from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
         left join lateral (
-            select tweet.*, username, email, author.created_at as author_created_at
+            select tweet.*, username, author.created_at as author_created_at
             from (
                 select * from tweets where tweet_id = $1 and deleted_position = 0 limit 1
             ) as tweet
@@ -87,7 +85,7 @@ pub async fn by_author(
         r#"
         select checkpoint.position as "position: Position", page.tweet_id as "id?: TweetId",
             content as "content?", page.created_at as "created_at?",
-            page.author_id as "author_id?: UserId", username as "username?", email as "email?",
+            page.author_id as "author_id?: UserId", username as "username?",
             author.created_at as "author_created_at?"
         from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
         left join lateral (

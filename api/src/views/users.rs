@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use events::{Position, UserId};
 use sqlx::PgExecutor;
 
-use super::{Page, User};
+use super::{OwnUser, Page, User};
 use crate::position::AsOf;
 
 /// A row of any list of users. Without a user it only brings the position.
@@ -12,18 +12,12 @@ pub(super) struct UserRow {
     pub position: Position,
     pub id: Option<UserId>,
     pub username: Option<String>,
-    pub email: Option<String>,
     pub created_at: Option<DateTime<Utc>>,
 }
 
 impl UserRow {
     fn user(self) -> Option<User> {
-        Some(User {
-            id: self.id?,
-            username: self.username?,
-            email: self.email?,
-            created_at: self.created_at?,
-        })
+        Some(User { id: self.id?, username: self.username?, created_at: self.created_at? })
     }
 
     pub(super) fn list(rows: Vec<Self>) -> AsOf<Vec<User>> {
@@ -32,16 +26,15 @@ impl UserRow {
     }
 }
 
-/// The user, unless there is none or no longer.
+/// The user with their address, unless there is none or no longer.
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
 pub async fn find(
     executor: impl PgExecutor<'_>,
     user_id: UserId,
-) -> Result<AsOf<Option<User>>, sqlx::Error> {
-    let row = sqlx::query_as!(
-        UserRow,
+) -> Result<AsOf<Option<OwnUser>>, sqlx::Error> {
+    let row = sqlx::query!(
         r#"
         select checkpoint.position as "position: Position", user_id as "id?: UserId",
             username as "username?", email as "email?", created_at as "created_at?"
@@ -54,7 +47,10 @@ pub async fn find(
     )
     .fetch_one(executor)
     .await?;
-    Ok(AsOf { position: row.position, value: row.user() })
+    let position = row.position;
+    let user = UserRow { position, id: row.id, username: row.username, created_at: row.created_at };
+    let found = user.user().zip(row.email).map(|(user, email)| OwnUser { user, email });
+    Ok(AsOf { position, value: found })
 }
 
 /// All users, by id.
@@ -70,7 +66,7 @@ pub async fn list(
         UserRow,
         r#"
         select checkpoint.position as "position: Position", page.user_id as "id?: UserId",
-            username as "username?", email as "email?", created_at as "created_at?"
+            username as "username?", created_at as "created_at?"
         from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
         cross join (select 0::bigint as deleted, $1::bigint as user_id offset 0) as after
         left join lateral (

@@ -38,7 +38,15 @@ async fn a_tweet_reaches_its_readers_and_leaves_them_again() {
     let gone = rookery.delete(&format!("/api/users/{ada}"), Some(ada)).await;
     assert_eq!(rookery.feed(bob, gone.position.unwrap()).await, [own]);
     let at = format!("/api/feed/?at={again}");
-    assert_eq!(rookery.get(&at, Some(bob)).await.ids(), [own, late], "as it was before she left");
+    let past = rookery.get(&at, Some(bob)).await;
+    assert_eq!(past.ids(), [own, late], "as it was before she left");
+    assert_eq!(past.position, Some(again), "a page of the past holds for the past");
+    let last = rookery.tweet(bob, "waited for").await;
+    let request = rookery.request(Method::GET, &at, Some(bob));
+    let past = Answer::of(request.header("X-Min-Log-Position", last.0)).await;
+    assert_eq!(past.position, Some(again), "whatever was waited for");
+    let now = rookery.get("/api/feed/?limit=1", Some(bob)).await;
+    assert_eq!(now.ids(), [last], "it was waited for");
     system.every_feed_is_exact().await;
     system.stop().await;
 }

@@ -38,20 +38,22 @@ async fn every_route_answers_as_the_contract_says() {
     let tweet = rookery.post("/api/tweets", Some(ada_id), body).await;
     assert_eq!(tweet.status, StatusCode::CREATED);
     assert_eq!((&tweet.body["id"], &tweet.body["content"]), (&json!(3), &json!("hello")));
-    assert_eq!(tweet.body["author"], ada.body);
+    let mut public = ada.body.clone();
+    public.as_object_mut().unwrap().remove("email");
+    assert_eq!(tweet.body["author"], public);
     rookery.follow(bob, ada_id).await;
     system.caught_up().await;
 
     // Reads give what the writes gave, with and without a slash at the end.
     let same = [
-        ("/api/users/1", ada.body.clone()),
+        ("/api/users/1", public.clone()),
         ("/api/tweets/3", tweet.body.clone()),
         ("/api/tweets/user/1", json!([tweet.body])),
         ("/api/tweets/user/2", json!([])),
         ("/api/tweets/user/99", json!([])),
-        ("/api/users?limit=1", json!([ada.body])),
+        ("/api/users?limit=1", json!([public])),
         ("/api/users?skip=2", json!([])),
-        ("/api/subscriptions/2/following", json!([ada.body])),
+        ("/api/subscriptions/2/following", json!([public])),
         ("/api/subscriptions/2/followers", json!([])),
         ("/api/subscriptions/1/following", json!([])),
     ];
@@ -62,6 +64,11 @@ async fn every_route_answers_as_the_contract_says() {
             assert_eq!((answer.status, &answer.body), (StatusCode::OK, &expected), "{path}");
             assert_eq!(answer.position.unwrap().0, 4, "{path} names its position");
         }
+    }
+    // Everyone sees their own address, and nobody another's.
+    for (caller, seen) in [(ada_id, &ada.body), (bob, &public), (UserId(99), &public)] {
+        let answer = rookery.get("/api/users/1", Some(caller)).await;
+        assert_eq!(&answer.body, seen, "as {caller} sees it");
     }
     let feed = rookery.get("/api/feed", Some(bob)).await;
     let created_at = &tweet.body["created_at"];
@@ -126,6 +133,11 @@ async fn every_refusal_says_why_and_stores_nothing() {
         (follows, bob, follow(1), 409, "already-following"),
         (follows, bob, json!({ "followed_id": "1" }), 422, "malformed"),
         (follows, bob, json!({ "followed_id": 1e30 }), 422, "malformed"),
+        (tweets, ada, json!(["hello"]), 422, "malformed"),
+        (tweets, ada, json!("hello"), 422, "malformed"),
+        (tweets, ada, json!(null), 422, "malformed"),
+        (users, None, json!(["new", "new@example.org"]), 422, "malformed"),
+        (follows, ada, json!([2]), 422, "malformed"),
         ("/api/nothing", None, json!({}), 404, "not-found"),
     ];
     for (path, caller, body, status, name) in posts {
@@ -192,6 +204,8 @@ async fn a_request_that_is_no_request_gets_a_problem_too() {
     is_problem(&post(b"\xff\xfe", "application/json").await, 400, "malformed");
     is_problem(&post(b"{\"username\":\"\\ud800\"}", "application/json").await, 400, "malformed");
     is_problem(&post(b"username=ada", "text/plain").await, 415, "media-type");
+    let twice = b"{\"username\":\"ada\",\"username\":\"bob\",\"email\":\"a@example.org\"}";
+    is_problem(&post(twice, "application/json").await, 422, "malformed");
     let put = Answer::of(rookery.request(Method::PUT, "/api/users", None)).await;
     is_problem(&put, 405, "method-not-allowed");
 
@@ -207,6 +221,30 @@ async fn a_request_that_is_no_request_gets_a_problem_too() {
         let request = rookery.request(Method::POST, "/api/users", None).json(&json!({}));
         is_problem(&Answer::of(request.header("Idempotency-Key", bad)).await, 422, "invalid");
     }
+    let twice = [
+        (Method::GET, "/api/feed", "X-User-ID"),
+        (Method::GET, "/api/users", "X-Min-Log-Position"),
+        (Method::GET, "/api/feed/stream", "Last-Event-ID"),
+        (Method::POST, "/api/users", "Idempotency-Key"),
+        (Method::POST, "/api/tweets", "Content-Type"),
+    ];
+    for (method, path, name) in twice {
+        let caller = (name == "Last-Event-ID" || name == "Content-Type").then_some(UserId(1));
+        let request = rookery.request(method, path, caller).header(name, "1").header(name, "1");
+        is_problem(&Answer::of(request).await, 400, "malformed");
+    }
+    is_problem(&rookery.get("/api/users?limit=1&limit=2", None).await, 422, "malformed");
+    assert_eq!(system.head().await.0, 0, "nothing was stored");
+    system.stop().await;
+}
+
+/// A member that this release does not know may be one of the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_nobody_asks_for_are_ignored() {
+    let system = System::start().await;
+    let body = json!({ "username": "ada", "email": "ada@example.org", "id": 7, "avatar": [1] });
+    let ada = system.client.post("/api/users", None, body).await;
+    assert_eq!((ada.status, &ada.body["id"]), (StatusCode::CREATED, &json!(1)));
     system.stop().await;
 }
 
@@ -232,8 +270,15 @@ async fn a_repeated_request_gets_the_first_answer_and_appends_nothing() {
     assert_eq!((again.status, &again.body), (registered.status, &registered.body));
     assert_eq!(again.position, registered.position);
 
-    let ada = Some(UserId(1));
-    let bob = Some(rookery.register("bob").await);
+    // A registration's key belongs to the name that it asks for.
+    let other_address = json!({ "username": "Ada", "email": "else@example.org" });
+    let reused = with_key(rookery, "r-1", None, "/api/users", other_address).await;
+    is_problem(&reused, 422, "idempotency-key-reused");
+    let stranger = json!({ "username": "bob", "email": "bob@example.org" });
+    let bob = with_key(rookery, "r-1", None, "/api/users", stranger).await;
+    assert_eq!(bob.status, StatusCode::CREATED, "{}", bob.body);
+
+    let (ada, bob) = (Some(UserId(1)), Some(UserId(2)));
     let first = with_key(rookery, "k-1", ada, "/api/tweets", json!({ "content": "once" })).await;
     let again = with_key(&other, "k-1", ada, "/api/tweets", json!({"content":  "once "})).await;
     assert_eq!((again.status, &again.body), (first.status, &first.body));

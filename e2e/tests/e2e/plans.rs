@@ -116,7 +116,7 @@ impl Session {
                 from generate_series(1, 2000) g;
              insert into accounts select g, 'user' || g, 'u' || g || '@example.org', 'user' || g,
                 'u' || g || '@example.org', now() from generate_series(1, 2000) g;
-             insert into idempotency_keys select 1000 + g % 10, 'key ' || g, '', 'null', now()
+             insert into idempotency_keys select 'user-' || 1000 + g % 10, 'key ' || g, '', 'null', now()
                 from generate_series(1, 2000) g;
              insert into tweets select g, 1 + g % {AUTHORS}, 'content ' || g, now(), 0
                 from generate_series(1, {tweets}) g;

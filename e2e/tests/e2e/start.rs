@@ -127,13 +127,13 @@ async fn kept_answers_that_are_too_old_go_by_themselves() {
     let (database, vhost) = (TestDatabase::migrated().await, Vhost::create().await);
     let log = database.pool().await;
     let kept = "insert into idempotency_keys
-        select number, 'key', '', '{}', now() - case when number = 1 then interval '23 hours' else interval '25 hours' end
+        select 'user-' || number, 'key', '', '{}', now() - case when number = 1 then interval '23 hours' else interval '25 hours' end
         from generate_series(1, 2500) number";
     sqlx::query(kept).execute(&log).await.unwrap();
     let (mut api, _) = start_api(&database.url, &vhost.url, &[], &[]).await;
     until("only the young one is left", async || {
-        let left = sqlx::query_scalar::<_, i64>("select caller from idempotency_keys");
-        (left.fetch_all(&log).await.ok()? == [1]).then_some(())
+        let left = sqlx::query_scalar::<_, String>("select scope from idempotency_keys");
+        (left.fetch_all(&log).await.ok()? == ["user-1"]).then_some(())
     })
     .await;
     api.kill().await;

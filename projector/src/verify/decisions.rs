@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use events::event::{UserDeleted, UserRegistered};
-use events::fold::fold;
+use events::name_key::name_key;
 use events::store::{Connections, read};
 use events::{Event, Position, RecordedEvent, UserId};
 use futures_util::TryStreamExt;
@@ -51,7 +51,7 @@ impl Expected {
 
 fn account(registered: &UserRegistered, created_at: DateTime<Utc>) -> Fact {
     let UserRegistered { user_id, username, email } = registered;
-    let details = Fingerprint::of(&[username, email, &fold(username), &fold(email)]);
+    let details = Fingerprint::of(&[username, email, &name_key(username), &name_key(email)]);
     Fact::Registered { user_id: *user_id, details, created_at }
 }
 
