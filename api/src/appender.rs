@@ -136,13 +136,14 @@ impl AppenderTask {
             Ok(answers) => answer_all(batch, answers),
             Err(AppendError::Statement(error)) if batch.len() > 1 => {
                 // One command the database cannot take must not fail its neighbours.
-                tracing::error!(%error, commands = batch.len(), "a batch was refused; appending one by one");
+                tracing::error!(%error, commands = batch.len(), "a batch was refused: appending one by one");
                 for submission in batch {
                     Box::pin(self.append_once(vec![submission])).await;
                 }
             }
             Err(error) => {
-                tracing::error!(%error, commands = batch.len(), "a batch could not be appended");
+                let request_ids = request_ids(&batch);
+                tracing::error!(%error, request.ids = request_ids, "commands could not be appended");
                 let refusal = error.refusal();
                 let answers = batch.iter().map(|_| Err(refusal.clone())).collect();
                 answer_all(batch, answers);
@@ -169,7 +170,12 @@ impl AppenderTask {
                 Err(error @ (AppendError::Connection(_) | AppendError::InDoubt(_)))
                     if tokio::time::Instant::now() < deadline =>
                 {
-                    tracing::warn!(%error, "the log went away during an append; trying again");
+                    let request_ids = request_ids(batch);
+                    tracing::warn!(
+                        %error,
+                        request.ids = request_ids,
+                        "the log went away during an append; trying again"
+                    );
                     tokio::time::sleep(Duration::from_millis(APPEND_RETRY_PAUSE_MS)).await;
                 }
                 // Whatever went wrong since: an earlier attempt may have been committed.
@@ -180,6 +186,12 @@ impl AppenderTask {
             }
         }
     }
+}
+
+/// Whose commands these are, for the log.
+fn request_ids(batch: &[Submission]) -> String {
+    let ids = batch.iter().filter_map(|submission| submission.metadata.request_id.as_deref());
+    ids.collect::<Vec<_>>().join(" ")
 }
 
 fn answer_all(batch: Vec<Submission>, answers: Vec<Result<Accepted, Refusal>>) {

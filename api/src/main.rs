@@ -5,18 +5,19 @@ use std::process::ExitCode;
 use api::config::Config;
 use api::service;
 use clap::Parser;
+use events::runtime::{Logging, usage_error};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let config = Config::parse();
-    if let Err(error) = events::runtime::init_logging() {
-        eprintln!("api: {error}");
-        return ExitCode::from(2);
-    }
+    let logging = match Logging::start() {
+        Ok(logging) => logging,
+        Err(error) => return usage_error(&format!("api: {error}")),
+    };
     match service::run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("api: {error}");
+            logging.say(&format!("api: {error}"));
             error.exit_code()
         }
     }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use events::lifecycle::{Ended, Lifecycle};
+use events::runtime::log_lines_dropped;
 use events::store::follow::follow;
 use events::store::schema::{Schema, SchemaError};
 use events::store::{CHECKPOINT_CHANNEL, Connections, Database, Fault, LOG_CHANNEL, read};
 use events::{Clock, Position};
+use metrics::counter;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -144,6 +146,7 @@ impl Parts {
         self.0.start(HTTP, "the metrics", async move {
             while !stop.is_cancelled() {
                 upkeep.run_upkeep();
+                counter!("rookery_log_lines_dropped_total").absolute(log_lines_dropped());
                 tokio::select! {
                     () = tokio::time::sleep(METRICS_UPKEEP) => {}
                     () = stop.cancelled() => {}

@@ -58,13 +58,20 @@ impl Readiness {
         }
         let began = Instant::now();
         let (log, feed) = tokio::join!(Schema::Log.is_current(log), Schema::Feed.is_there(feed));
-        let log = match log {
+        let standing = match &log {
             Ok(true) => Standing::Ready,
             Ok(false) => Standing::Behind,
             Err(_) => Standing::Unreachable,
         };
-        let found = Found { log, feed: Standing::of(&feed) };
-        *last = Some((began, found));
+        let found = Found { log: standing, feed: Standing::of(&feed) };
+        let before = last.replace((began, found)).map(|(_, before)| before);
+        // Once, however often it is asked.
+        if let (Err(error), true) = (&log, before.is_none_or(|before| before.log != found.log)) {
+            tracing::warn!(%error, "the log cannot be used");
+        }
+        if let (Err(error), true) = (&feed, before.is_none_or(|before| before.feed != found.feed)) {
+            tracing::warn!(%error, "the read model cannot be used");
+        }
         found
     }
 }

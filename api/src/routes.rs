@@ -107,13 +107,8 @@ async fn in_time(request: Request, next: Next) -> Response {
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "tower-http hands the panic over")]
-fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    tracing::error!(panic = message, "a handler panicked");
+/// The panic itself is in the log by now.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
     Problem::internal().into_response()
 }
 
@@ -159,5 +154,5 @@ fn without_odd_request_id(mut request: Request) -> Request {
 
 fn span(request: &Request) -> tracing::Span {
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
-    tracing::debug_span!("request", http.method = %request.method(), request.id = id)
+    tracing::info_span!("request", http.method = %request.method(), request.id = id)
 }

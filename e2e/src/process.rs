@@ -21,16 +21,7 @@ impl Process {
     /// Starts `program` with `arguments` and `variables`.
     #[must_use]
     pub fn start(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(path_of(program))
-            .args(arguments)
-            .env_clear()
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{program} does not start: {error}"));
+        let mut child = spawn(program, arguments, variables, Stdio::null(), Stdio::piped());
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().expect("it is piped");
         let lines = Arc::clone(&log);
@@ -41,6 +32,18 @@ impl Process {
             }
         });
         Self { child, log }
+    }
+
+    /// The same with its output and log to somewhere else.
+    #[must_use]
+    pub fn start_to(
+        program: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        output: Stdio,
+        log: Stdio,
+    ) -> Self {
+        Self { child: spawn(program, arguments, variables, output, log), log: Arc::default() }
     }
 
     /// What it has logged so far, a line each.
@@ -81,6 +84,25 @@ impl Process {
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         ended.expect("it ends in time").expect("it can be waited for")
     }
+}
+
+fn spawn(
+    program: &str,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    output: Stdio,
+    log: Stdio,
+) -> Child {
+    Command::new(path_of(program))
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} does not start: {error}"))
 }
 
 /// Runs `program` to its end.

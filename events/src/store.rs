@@ -13,7 +13,7 @@ pub mod schema;
 
 pub use connections::Connections;
 pub use database::{ConnectError, Database};
-pub use fault::Fault;
+pub use fault::{Fault, late};
 
 /// The channel on which each appended batch announces the new head of the log.
 pub const LOG_CHANNEL: &str = "rookery_log";

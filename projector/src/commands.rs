@@ -62,8 +62,6 @@ pub enum CommandError {
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
-    #[error("the output could not be written: {0}")]
-    Output(#[from] std::io::Error),
 }
 
 fn differences(count: u64) -> String {

@@ -14,6 +14,7 @@ pub mod floor;
 mod follows;
 pub mod generation;
 pub mod holding;
+mod output;
 pub mod progress;
 pub mod projection;
 pub mod rebuild;

@@ -3,16 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use events::runtime::{Logging, usage_error};
 use projector::commands;
 use projector::config::{Command, Config};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let config = Config::parse();
-    if let Err(error) = events::runtime::init_logging() {
-        eprintln!("projector: {error}");
-        return ExitCode::from(2);
-    }
+    let logging = match Logging::start() {
+        Ok(logging) => logging,
+        Err(error) => return usage_error(&format!("projector: {error}")),
+    };
     let end = match config.command {
         Command::Run(arguments) => commands::run::run(arguments).await,
         Command::Rebuild(arguments) => commands::rebuild::rebuild(arguments).await,
@@ -24,7 +25,7 @@ async fn main() -> ExitCode {
     match end {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("projector: {error}");
+            logging.say(&format!("projector: {error}"));
             error.exit_code()
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use events::Clock;
 use events::store::append::{self, BEGIN_LOCKED, Head};
-use events::store::{Connections, Fault, read};
+use events::store::{Connections, Fault, late, read};
 use metrics::{counter, gauge, histogram};
 use sqlx::{Connection, PgConnection};
 
@@ -61,7 +61,7 @@ pub(super) async fn append_batch(
     let attempt = attempt(log, clock, batch, in_doubt);
     match tokio::time::timeout(ATTEMPT_TIMEOUT, attempt).await {
         Ok(end) => end,
-        Err(late) => Err(AppendError::Connection(sqlx::Error::Io(late.into()))),
+        Err(_) => Err(AppendError::Connection(late(ATTEMPT_TIMEOUT))),
     }
 }
 

@@ -17,6 +17,7 @@ use events::{Position, UserId};
 use futures_util::stream;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::timeout;
+use tracing::{Instrument, Span};
 
 use super::feed::reachable;
 use crate::caller::Caller;
@@ -66,9 +67,14 @@ pub async fn open(
     };
     // Before the first byte, so that it can still be an error.
     feed.read().await?;
-    let events = stream::unfold(feed, async |mut feed| {
-        let event = feed.next().await?;
-        Some((Ok::<_, Infallible>(event), feed))
+    // The body is made after the answer has begun, outside of what handles the request.
+    let request = Span::current();
+    let events = stream::unfold(feed, move |mut feed| {
+        let next = async move {
+            let event = feed.next().await?;
+            Some((Ok::<_, Infallible>(event), feed))
+        };
+        next.instrument(request.clone())
     });
     Ok((LogPosition(at), Sse::new(events)).into_response())
 }

@@ -11,6 +11,7 @@ mod generations;
 mod http;
 mod live;
 mod log;
+mod logs;
 mod operators;
 mod plans;
 mod projection;

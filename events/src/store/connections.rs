@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::Database;
-use super::fault::Fault;
+use super::fault::{Fault, late};
 
 /// How long a caller waits for a connection before it hears that the service is busy.
 const LEND_TIMEOUT: Duration = Duration::from_secs(2);
@@ -109,7 +109,7 @@ impl Connections {
         statement: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, sqlx::Error> {
         let limit = self.0.database.statement_timeout();
-        timeout(limit, statement).await.map_err(|late| sqlx::Error::Io(late.into()))?
+        timeout(limit, statement).await.map_err(|_| late(limit))?
     }
 
     /// Gives `lent` back after a single statement with this `end`, unless that says that the session

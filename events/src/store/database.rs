@@ -6,10 +6,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{ConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection, PgConnection};
 use tokio::time::timeout;
 
 use super::connections::Connections;
+use super::fault::late;
 
 /// How long a session may take to come about. One that takes longer leads nowhere.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -196,7 +197,7 @@ impl Database {
             }
             Ok(connection)
         };
-        timeout(OPEN_TIMEOUT, opening).await.map_err(|late| sqlx::Error::Io(late.into()))?
+        timeout(OPEN_TIMEOUT, opening).await.map_err(|_| late(OPEN_TIMEOUT))?
     }
 
     /// Opens a connection of its own that hears what is announced on `channel`.
@@ -205,6 +206,8 @@ impl Database {
     /// [`sqlx::Error`] when the server is away, or is a standby, where nobody can listen.
     pub async fn listen(&self, channel: &str) -> Result<PgListener, sqlx::Error> {
         let listening = async {
+            // sqlx's pool, without which it has no listener, does not say why it cannot connect.
+            self.open().await?.close().await?;
             let pool = PgPoolOptions::new()
                 .max_connections(1)
                 .max_lifetime(None)
@@ -217,6 +220,6 @@ impl Database {
             listener.listen(channel).await?;
             Ok(listener)
         };
-        timeout(OPEN_TIMEOUT, listening).await.map_err(|late| sqlx::Error::Io(late.into()))?
+        timeout(OPEN_TIMEOUT, listening).await.map_err(|_| late(OPEN_TIMEOUT))?
     }
 }

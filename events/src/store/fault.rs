@@ -2,6 +2,9 @@
 //!
 //! <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 
+use std::io;
+use std::time::Duration;
+
 /// The fate of a statement that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -75,6 +78,13 @@ impl Fault {
     pub const fn ends_session(self) -> bool {
         matches!(self, Self::Away | Self::ReadOnly)
     }
+}
+
+/// The error of a server that did not answer within `limit`.
+#[must_use]
+pub fn late(limit: Duration) -> sqlx::Error {
+    let what = format!("no answer within {} s", limit.as_secs_f64());
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, what))
 }
 
 /// Whether `error` says that the disk of the server is full.

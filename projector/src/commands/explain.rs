@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{CommandError, STATEMENT_TIMEOUT, TABLE_WIDTH};
 use crate::config::ExplainArguments;
 use crate::holding::{self, Holding, Holds};
+use crate::output::{print, print_json};
 use crate::projection::ProjectionError;
 
 /// Everything that `explain` shows.
@@ -53,12 +54,10 @@ pub async fn explain(arguments: ExplainArguments) -> Result<(), CommandError> {
         None => now(&log, &arguments).await?,
     };
 
-    let mut output = io::stdout().lock();
     if arguments.json {
-        serde_json::to_writer_pretty(&mut output, &report).map_err(io::Error::from)?;
-        writeln!(output)?;
+        print_json(&report);
     } else {
-        write_text(&mut output, &report)?;
+        print(|output| write_text(output, &report));
     }
     match report.read_model {
         Some(ReadModel { agrees: false, holding, .. }) => {

@@ -1,6 +1,6 @@
 //! `projector rebuild` and `projector rollback`: another generation of the read model goes live.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::schema::Schema;
@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use super::{CommandError, verify};
 use crate::config::RebuildArguments;
 use crate::generation::Claim;
+use crate::output::print;
 use crate::progress::{Phase, Progress};
 use crate::rebuild::{Rebuild, RebuildError, Rebuilt};
 
@@ -70,7 +71,7 @@ fn conclude(
 ) -> Result<(), CommandError> {
     let Rebuilt { swapped, report } = match rebuilt {
         Err(RebuildError::Differs(report)) => {
-            verify::print_differences(&report)?;
+            verify::print_differences(&report);
             return Err(RebuildError::Differs(report).into());
         }
         rebuilt => rebuilt?,
@@ -84,16 +85,17 @@ fn conclude(
         elapsed_s = seconds,
         "{verb}: another generation is live"
     );
-    let mut output = io::stdout().lock();
-    writeln!(
-        output,
-        "{verb}: generation {} is live at position {}, generation {} is kept\n\
+    print(|output| {
+        writeln!(
+            output,
+            "{verb}: generation {} is live at position {}, generation {} is kept\n\
          {} events and {} feed rows in {seconds:.1} s, compared with the log before it went live",
-        swapped.generation,
-        swapped.position,
-        swapped.replaced,
-        HumanCount(report.events),
-        HumanCount(rows),
-    )?;
+            swapped.generation,
+            swapped.position,
+            swapped.replaced,
+            HumanCount(report.events),
+            HumanCount(rows),
+        )
+    });
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `projector status`: how far everything is.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use chrono::{DateTime, Utc};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{CommandError, STATEMENT_TIMEOUT, TABLE_WIDTH};
 use crate::config::StatusArguments;
+use crate::output::{print, print_json};
 use crate::progress::{self, Stored};
 use crate::{checkpoint, generation};
 
@@ -86,12 +87,10 @@ pub async fn status(arguments: StatusArguments) -> Result<(), CommandError> {
     let feed = feed_database.connect(1).await?;
     let status = look(&log, &feed, &broker).await?;
 
-    let mut output = io::stdout().lock();
     if arguments.json {
-        serde_json::to_writer_pretty(&mut output, &status).map_err(io::Error::from)?;
-        writeln!(output)?;
+        print_json(&status);
     } else {
-        writeln!(output, "{}", table(&status))?;
+        print(|output| writeln!(output, "{}", table(&status)));
     }
     Ok(())
 }

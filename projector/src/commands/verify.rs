@@ -7,6 +7,7 @@ use indicatif::HumanCount;
 
 use super::CommandError;
 use crate::config::VerifyArguments;
+use crate::output::{print, print_json};
 use crate::progress::{Phase, Progress, Reporter};
 use crate::verify::{self, Report};
 
@@ -33,19 +34,17 @@ pub async fn verify(arguments: VerifyArguments) -> Result<(), CommandError> {
     }
     let report = report?;
     if arguments.json {
-        let mut output = io::stdout().lock();
-        serde_json::to_writer_pretty(&mut output, &report).map_err(io::Error::from)?;
-        writeln!(output)?;
+        print_json(&report);
     } else {
-        print_differences(&report)?;
-        print_counts(&report)?;
+        print_differences(&report);
+        print(|output| write_counts(output, &report));
     }
     if report.is_clean() { Ok(()) } else { Err(CommandError::Differs(report.differences)) }
 }
 
-fn print_counts(report: &Report) -> io::Result<()> {
+fn write_counts(output: &mut impl Write, report: &Report) -> io::Result<()> {
     writeln!(
-        io::stdout(),
+        output,
         "compared generation {} at position {}: {} events, {} users, {} tweets, {} follows, {} feed rows",
         report.generation,
         report.position,
@@ -55,21 +54,19 @@ fn print_counts(report: &Report) -> io::Result<()> {
         HumanCount(report.follows),
         HumanCount(report.feed_rows),
     )?;
-    if report.is_clean() { writeln!(io::stdout(), "no differences") } else { Ok(()) }
+    if report.is_clean() { writeln!(output, "no differences") } else { Ok(()) }
 }
 
 /// Prints the differences that are listed, a line each.
-///
-/// # Errors
-/// The system's error when the output cannot be written.
-pub fn print_differences(report: &Report) -> io::Result<()> {
-    let mut output = io::stdout().lock();
-    for difference in &report.listed {
-        writeln!(output, "{difference}")?;
-    }
-    let more = report.differences - report.listed.len() as u64;
-    if more > 0 {
-        writeln!(output, "and {} more", HumanCount(more))?;
-    }
-    Ok(())
+pub(super) fn print_differences(report: &Report) {
+    print(|output| {
+        for difference in &report.listed {
+            writeln!(output, "{difference}")?;
+        }
+        let more = report.differences - report.listed.len() as u64;
+        if more > 0 {
+            writeln!(output, "and {} more", HumanCount(more))?;
+        }
+        Ok(())
+    });
 }

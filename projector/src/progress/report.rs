@@ -11,6 +11,7 @@ use serde::Serialize;
 use sqlx::AssertSqlSafe;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
 use super::{Moment, Phase, Progress};
 use crate::generation::NEXT;
@@ -85,13 +86,30 @@ async fn report(progress: Progress, next: Option<Connections>, stopped: Cancella
 /// Where people look.
 enum Display {
     Bar(ProgressBar),
-    Lines { printed: Instant },
+    Lines(Lines),
+}
+
+/// Lines on standard output, written by a thread of their own: a reader that is slow or gone is no
+/// reason to stop the work.
+struct Lines {
+    output: NonBlocking,
+    /// Writes what waits when it is dropped.
+    _writing: WorkerGuard,
+    printed: Instant,
+}
+
+impl Lines {
+    fn print(&mut self, line: &str) {
+        // Writing to it only queues the line, or drops it where too many wait.
+        self.output.write_all(format!("{line}\n").as_bytes()).unwrap_or_default();
+    }
 }
 
 impl Display {
     fn new() -> Self {
         if !stderr().is_terminal() {
-            return Self::Lines { printed: Instant::now() };
+            let (output, writing) = tracing_appender::non_blocking(stdout());
+            return Self::Lines(Lines { output, _writing: writing, printed: Instant::now() });
         }
         let bar = ProgressBar::new(0);
         let style = ProgressStyle::with_template(TEMPLATE).expect("the template is well-formed");
@@ -107,20 +125,20 @@ impl Display {
                 bar.set_prefix(moment.phase.name());
                 bar.set_message(moment.facts());
             }
-            Self::Lines { printed } if printed.elapsed() >= LINE_EVERY => {
-                *printed = Instant::now();
-                print_line(&format!("{}: {}", moment.phase.name(), moment.facts()));
+            Self::Lines(lines) if lines.printed.elapsed() >= LINE_EVERY => {
+                lines.printed = Instant::now();
+                lines.print(&format!("{}: {}", moment.phase.name(), moment.facts()));
             }
-            Self::Lines { .. } => {}
+            Self::Lines(_) => {}
         }
     }
 
-    fn phase_ended(&self, phase: Phase, took: Duration) {
+    fn phase_ended(&mut self, phase: Phase, took: Duration) {
         let line = format!("{:>13}  {:.1} s", phase.name(), took.as_secs_f64());
         match self {
             Self::Bar(bar) => bar.println(line),
-            Self::Lines { .. } => {
-                print_line(&line);
+            Self::Lines(lines) => {
+                lines.print(&line);
                 tracing::info!(phase = phase.name(), elapsed_s = took.as_secs_f64(), "phase ended");
             }
         }
@@ -130,13 +148,6 @@ impl Display {
         if let Self::Bar(bar) = self {
             bar.finish_and_clear();
         }
-    }
-}
-
-/// A reader that went away is no reason to stop the work.
-fn print_line(line: &str) {
-    if let Err(error) = writeln!(stdout(), "{line}") {
-        tracing::debug!(%error, "a line could not be printed");
     }
 }
 
