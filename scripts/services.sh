@@ -25,7 +25,7 @@ usage: scripts/services.sh COMMAND
 Where they come from, the first that applies:
 
   1. DATABASE_URL and AMQP_URL, if both are set: these servers are used and nothing is started.
-  2. The services of docker-compose.yml, if a Docker engine answers.
+  2. The services of docker-compose.yml, if a Docker engine answers and has their images or can pull them.
   3. Private servers, run from the installed programs on free ports of 127.0.0.1, with their data and logs
      in .local/. They share nothing with any other PostgreSQL or RabbitMQ on the machine. As root on a
      Debian system the packages postgresql and rabbitmq-server are installed first if they are missing.
@@ -67,6 +67,8 @@ STOP_TIMEOUT_S=60
 # Long enough for another `up` to finish both servers.
 LOCK_TIMEOUT_S=240
 PROBE_TIMEOUT_S=5
+# For one image of a few hundred megabytes.
+PULL_TIMEOUT_S=300
 
 # The addresses people expect, where RabbitMQ is concerned: 15672 is where everyone looks for its UI.
 # PostgreSQL's 5432 is left alone: many machines run one there, or start one later. Nobody looks for this one
@@ -332,6 +334,18 @@ docker_database_answers() {
 }
 
 docker_broker_answers() { management_answers "$(port_of UI)" 5672 && tcp_answers 127.0.0.1 "$(port_of AMQP)"; }
+
+# The images that the two services need.
+docker_images() { sed -n 's/^ *image: *\(postgres:.*\|rabbitmq:.*\)$/\1/p' "$ROOT/docker-compose.yml"; }
+
+# An engine that answers may still be offline, behind a proxy or out of its quota.
+docker_has_images() {
+  local image
+  for image in $(docker_images); do
+    docker image inspect "$image" >/dev/null 2>&1 </dev/null ||
+      bounded "$PULL_TIMEOUT_S" docker pull --quiet "$image" >/dev/null 2>&1 </dev/null || return 1
+  done
+}
 
 docker_up() {
   local began
@@ -982,6 +996,10 @@ up() {
   lock
   if [ "$(recorded_way)" = docker ] && ! docker_answers; then rm "$LOCAL_DIR/way"; fi
   chosen=$(way)
+  if [ "$chosen" = docker ] && ! docker_has_images; then
+    say "a Docker engine answers but cannot get $(docker_images | paste -sd ' '); going on with private servers"
+    chosen=private
+  fi
   if [ "$chosen" = docker ]; then
     docker_up
   else

@@ -15,22 +15,59 @@ use crate::reread::again_after_a_cut;
 /// readers of a read model that is far behind leave room for everyone else.
 pub const WAITING_READS_MAX: usize = 1_024;
 
+/// Whether the read model can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readable {
+    Yes,
+    /// It is of a newer release, and this one would misread it.
+    Newer,
+    /// It was made from another log than this one is: see [`events::history`].
+    OtherHistory,
+}
+
+impl Readable {
+    /// In words.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Yes => "the read model can be read",
+            Self::Newer => "the read model is of a newer release, which this one cannot read",
+            Self::OtherHistory => {
+                "the read model is of another history than the log; commands are accepted, and \
+                 projector rebuild makes it again from this log"
+            }
+        }
+    }
+
+    /// # Errors
+    /// 503, of a type of its own for each reason.
+    fn ensure(self) -> Result<(), Problem> {
+        match self {
+            Self::Yes => Ok(()),
+            Self::Newer => Err(Problem::unavailable("read-model-newer", self.describe())),
+            Self::OtherHistory => {
+                Err(Problem::unavailable("read-model-of-another-history", self.describe()))
+            }
+        }
+    }
+}
+
 /// Makes reads wait for the read model.
 #[derive(Debug, Clone)]
 pub struct Freshness {
     checkpoint: watch::Receiver<Position>,
-    readable: watch::Receiver<bool>,
+    readable: watch::Receiver<Readable>,
     patience: Duration,
     waiting: Arc<Semaphore>,
 }
 
 impl Freshness {
-    /// `checkpoint` is told how far the projector has come, and `readable` whether this release can
-    /// read what it writes; a read waits for at most `patience`.
+    /// `checkpoint` is told how far the projector has come, and `readable` whether that can be read; a
+    /// read waits for at most `patience`.
     #[must_use]
     pub fn new(
         checkpoint: watch::Receiver<Position>,
-        readable: watch::Receiver<bool>,
+        readable: watch::Receiver<Readable>,
         patience: Duration,
     ) -> Self {
         let waiting = Arc::new(Semaphore::new(WAITING_READS_MAX));
@@ -51,10 +88,7 @@ impl Freshness {
     where
         Reading: Future<Output = Result<AsOf<T>, sqlx::Error>>,
     {
-        if !*self.readable.borrow() {
-            let detail = "the read model is of a newer release, which this one cannot read";
-            return Err(Problem::unavailable("read-model-newer", detail));
-        }
+        self.readable.borrow().ensure()?;
         let deadline = Instant::now() + self.patience;
         let mut place = None;
         let mut checkpoint = self.checkpoint.clone();
@@ -104,7 +138,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_read_that_is_never_reached_is_refused_in_time() {
         let (_sender, checkpoint) = watch::channel(Position(3));
-        let freshness = Freshness::new(checkpoint, watch::channel(true).1, Duration::from_secs(2));
+        let freshness =
+            Freshness::new(checkpoint, watch::channel(Readable::Yes).1, Duration::from_secs(2));
         let started = Instant::now();
         let refused = freshness.read(MinPosition(Position(4)), || async { at(3) }).await;
         assert!(refused.is_err());
@@ -115,7 +150,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn so_many_reads_wait_and_the_next_is_refused_at_once() {
         let (_sender, checkpoint) = watch::channel(Position(3));
-        let readable = watch::channel(true).1;
+        let readable = watch::channel(Readable::Yes).1;
         let freshness = Freshness::new(checkpoint, readable, Duration::from_secs(2));
         let started = Instant::now();
         let wait = || freshness.read(MinPosition(Position(4)), || async { at(3) });
@@ -136,7 +171,8 @@ mod tests {
     #[tokio::test]
     async fn a_read_waits_until_the_position_is_reached() {
         let (sender, checkpoint) = watch::channel(Position(3));
-        let freshness = Freshness::new(checkpoint, watch::channel(true).1, Duration::from_mins(1));
+        let freshness =
+            Freshness::new(checkpoint, watch::channel(Readable::Yes).1, Duration::from_mins(1));
         let store = watch::channel(3).0;
         let read = freshness.read(MinPosition(Position(5)), || async { at(*store.borrow()) });
         let moves = async {
@@ -153,7 +189,8 @@ mod tests {
     #[tokio::test]
     async fn an_announcement_that_was_lost_again_is_not_believed() {
         let (sender, checkpoint) = watch::channel(Position(9));
-        let freshness = Freshness::new(checkpoint, watch::channel(true).1, Duration::from_mins(1));
+        let freshness =
+            Freshness::new(checkpoint, watch::channel(Readable::Yes).1, Duration::from_mins(1));
         let store = watch::channel(3).0;
         let read = freshness.read(MinPosition(Position(9)), || async { at(*store.borrow()) });
         let moves = async {

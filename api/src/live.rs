@@ -143,6 +143,13 @@ impl Live {
         counter!("rookery_live_items_total").increment(handed);
     }
 
+    /// Ends every stream; those that come next begin at `position`.
+    fn cut_off(&self, position: Position) {
+        let mut state = self.state();
+        state.members.clear();
+        state.position = position;
+    }
+
     /// Ends every stream and opens no more.
     fn stop(&self) {
         let mut state = self.state();

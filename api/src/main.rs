@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use api::config::Config;
 use api::service;
-use clap::Parser;
 use events::runtime::{Logging, usage_error};
+use events::settings;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = Config::parse();
+    let config: Config = settings::parse();
     let logging = match Logging::start() {
         Ok(logging) => logging,
         Err(error) => return usage_error(&format!("api: {error}")),

@@ -6,8 +6,8 @@ use events::lifecycle::{Ended, Lifecycle};
 use events::runtime::log_lines_dropped;
 use events::store::follow::follow;
 use events::store::schema::{Schema, SchemaError};
-use events::store::{CHECKPOINT_CHANNEL, Connections, Database, Fault, LOG_CHANNEL, read};
-use events::{Clock, Position};
+use events::store::{CHECKPOINT_CHANNEL, Connections, Database, Fault, LOG_CHANNEL, history, read};
+use events::{Clock, Mark, Position};
 use metrics::counter;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
@@ -15,7 +15,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::appender::{Appender, forget};
+use crate::freshness::Readable;
 use crate::live::{self, Live};
+use crate::readiness::Standing;
 use crate::relay::{Relay, RelayError};
 use crate::state::AppState;
 use crate::{routes, server, views};
@@ -83,24 +85,40 @@ impl Parts {
         &self,
         database: Database,
         feed: Connections,
-    ) -> (watch::Receiver<Position>, watch::Receiver<bool>) {
+        log: Connections,
+        standing: Standing,
+    ) -> (watch::Receiver<Position>, watch::Receiver<Readable>) {
         let (sender, checkpoint) = watch::channel(Position::START);
-        let (can_read, readable) = watch::channel(true);
+        let (can_read, readable) = watch::channel(match standing {
+            Standing::Newer => Readable::Newer,
+            Standing::OtherHistory => Readable::OtherHistory,
+            Standing::Ready | Standing::Behind | Standing::Unreachable => Readable::Yes,
+        });
         let stop = self.0.stop(APPENDER);
         self.0.start(APPENDER, "following the checkpoint", async move {
-            // Before the projector has made the read model, nothing has been applied to it.
             let read = async || {
-                match Schema::Feed.is_there(&feed).await {
-                    // Statements themselves say what is not there yet.
-                    Ok(_) => can_read.send_replace(true),
-                    Err(SchemaError::Newer { .. }) => can_read.send_replace(false),
+                // What is not there yet, statements themselves say.
+                let is_newer = match Schema::Feed.is_there(&feed).await {
+                    Ok(_) => false,
                     Err(SchemaError::Look { source, .. }) => return Err(source),
                     Err(_) => true,
                 };
-                match views::checkpoint(&feed).await {
-                    Err(error) if Fault::of(&error) == Fault::Absent => Ok(Position::START),
-                    checkpoint => checkpoint,
+                let mark = match views::checkpoint(&feed).await {
+                    // Before the projector has made it, nothing has been applied to it.
+                    Err(error) if Fault::of(&error) == Fault::Absent => Mark::START,
+                    mark => mark?,
+                };
+                let now = match history::foreign(&log, &[mark]).await {
+                    _ if is_newer => Readable::Newer,
+                    Ok(foreign) if foreign.is_empty() => Readable::Yes,
+                    Ok(_) => Readable::OtherHistory,
+                    // Reads do not need the log.
+                    Err(_) => *can_read.borrow(),
+                };
+                if can_read.send_replace(now) != now {
+                    tracing::warn!(feed.position = mark.position.0, "{}", now.describe());
                 }
+                Ok(mark.position)
             };
             follow(&database, CHECKPOINT_CHANNEL, &sender, read, &stop).await?;
             Ok(())
@@ -122,9 +140,10 @@ impl Parts {
         &self,
         feed: Connections,
         checkpoint: watch::Receiver<Position>,
+        readable: watch::Receiver<Readable>,
     ) -> Live {
         let (live, stop) = (Live::default(), self.0.stop(HTTP));
-        let watching = live::watch(live.clone(), feed, checkpoint, stop);
+        let watching = live::watch(live.clone(), feed, checkpoint, readable, stop);
         self.0.start(HTTP, "watching feeds", async move {
             watching.await;
             Ok(())

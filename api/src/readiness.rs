@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use events::store::schema::{Schema, SchemaError};
-use events::store::{Connections, Database};
+use events::store::{Connections, Database, history};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+
+use crate::views;
 
 /// What was found.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +26,8 @@ pub enum Standing {
     Behind,
     /// Its schema is newer, in a way that this release cannot read.
     Newer,
+    /// It was made from another log.
+    OtherHistory,
     Unreachable,
 }
 
@@ -57,23 +61,38 @@ impl Readiness {
             return *found;
         }
         let began = Instant::now();
-        let (log, feed) = tokio::join!(Schema::Log.is_current(log), Schema::Feed.is_there(feed));
-        let standing = match &log {
+        let (log_schema, feed_schema) =
+            tokio::join!(Schema::Log.is_current(log), Schema::Feed.is_there(feed));
+        let standing = match &log_schema {
             Ok(true) => Standing::Ready,
             Ok(false) => Standing::Behind,
             Err(_) => Standing::Unreachable,
         };
-        let found = Found { log: standing, feed: Standing::of(&feed) };
+        let mut found = Found { log: standing, feed: Standing::of(&feed_schema) };
+        if found.is_ready() && matches!(of_one_history(log, feed).await, Ok(false)) {
+            found.feed = Standing::OtherHistory;
+        }
         let before = last.replace((began, found)).map(|(_, before)| before);
         // Once, however often it is asked.
-        if let (Err(error), true) = (&log, before.is_none_or(|before| before.log != found.log)) {
+        if let (Err(error), true) =
+            (&log_schema, before.is_none_or(|before| before.log != found.log))
+        {
             tracing::warn!(%error, "the log cannot be used");
         }
-        if let (Err(error), true) = (&feed, before.is_none_or(|before| before.feed != found.feed)) {
+        if let (Err(error), true) =
+            (&feed_schema, before.is_none_or(|before| before.feed != found.feed))
+        {
             tracing::warn!(%error, "the read model cannot be used");
         }
         found
     }
+}
+
+/// Whether what has been applied to the read model is of the log's history.
+async fn of_one_history(log: &Connections, feed: &Connections) -> Result<bool, sqlx::Error> {
+    // In this order: the log has what has been applied.
+    let mark = views::checkpoint(feed).await?;
+    Ok(history::foreign(log, &[mark]).await?.is_empty())
 }
 
 impl Found {
@@ -101,6 +120,9 @@ impl Standing {
             Self::Ready => "ready",
             Self::Behind => "its schema is not there yet, or older than this release",
             Self::Newer => "its schema is newer than this release can read",
+            Self::OtherHistory => {
+                "of another history than the log; projector rebuild makes it again from this log"
+            }
             Self::Unreachable => "unreachable",
         }
     }

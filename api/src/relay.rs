@@ -11,13 +11,13 @@ mod publisher;
 
 use std::time::Duration;
 
-use events::Position;
 use events::amqp::{Broker, BrokerError};
 use events::retry::{Failure, Retry};
 use events::slice::{Slice, SliceError};
-use events::store::Connections;
 use events::store::outbox::{self, Lead, LeadError};
 use events::store::read;
+use events::store::{Connections, history};
+use events::{Mark, Position};
 use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -76,6 +76,11 @@ pub enum RelayError {
     Log(#[from] sqlx::Error),
     #[error(transparent)]
     Lead(#[from] LeadError),
+    #[error(
+        "the outbox is of another history: it is at {0}, which the log does not have; update outbox \
+         set position = 0, event_id = '00000000-0000-0000-0000-000000000000' publishes this log again"
+    )]
+    OtherHistory(Mark),
     #[error("the log has a hole: {0}")]
     Hole(#[from] SliceError),
 }
@@ -84,7 +89,10 @@ impl From<RelayError> for Failure<RelayError> {
     fn from(error: RelayError) -> Self {
         match error {
             RelayError::Hole(_) => Self::Stop(error),
-            RelayError::Broker(_) | RelayError::Log(_) | RelayError::Lead(_) => Self::Retry(error),
+            RelayError::Broker(_)
+            | RelayError::Log(_)
+            | RelayError::Lead(_)
+            | RelayError::OtherHistory(_) => Self::Retry(error),
         }
     }
 }
@@ -110,7 +118,9 @@ impl Relay {
         let mut retry = Retry::new("the relay");
         while let Err(error) = self.session(&shutdown).await {
             self.enter(match error {
-                RelayError::Log(_) | RelayError::Lead(_) => RelayState::WithoutLog,
+                RelayError::Log(_) | RelayError::Lead(_) | RelayError::OtherHistory(_) => {
+                    RelayState::WithoutLog
+                }
                 RelayError::Broker(_) | RelayError::Hole(_) => RelayState::Disconnected,
             });
             retry.after(error.into(), &shutdown).await?;
@@ -166,7 +176,10 @@ impl Relay {
         lead: Lead,
         shutdown: &CancellationToken,
     ) -> Result<(), RelayError> {
-        let mut cursor = lead.position;
+        let mut cursor = Mark { position: lead.position, event_id: lead.event_id };
+        if !history::foreign(&self.log, &[cursor]).await?.is_empty() {
+            return Err(RelayError::OtherHistory(cursor));
+        }
         let mut renewed = Instant::now();
         loop {
             // Once more after being asked to stop: what was appended until then goes out, and a
@@ -186,7 +199,7 @@ impl Relay {
                 Published::All(_) => continue,
                 Published::Refused(_) => {
                     tracing::warn!(
-                        relay.position = cursor.0,
+                        relay.position = cursor.position.0,
                         "RabbitMQ refuses more (the queue is full?); waiting"
                     );
                     tokio::time::sleep(REFUSED_PAUSE).await;
@@ -216,24 +229,25 @@ impl Relay {
         &self,
         publisher: &Publisher,
         fence: i64,
-        cursor: &mut Position,
+        cursor: &mut Mark,
     ) -> Result<Published, RelayError> {
-        let events = read::after(&self.log, *cursor, RELAY_BATCH_MAX).await?;
+        let events = read::after(&self.log, cursor.position, RELAY_BATCH_MAX).await?;
         let Some(first) = events.first() else { return Ok(Published::All(0)) };
-        if first.position != cursor.next() {
-            let hole = SliceError::Hole { after: *cursor, found: first.position };
+        if first.position != cursor.position.next() {
+            let hole = SliceError::Hole { after: cursor.position, found: first.position };
             return Err(hole.into());
         }
         let slices = Slice::cut(events)?;
         let published = self.publish_as_leader(publisher, fence, *cursor, &slices).await?;
         let confirmed = published.count();
         if confirmed > 0 {
-            let moved_to = slices[confirmed - 1].last();
+            let moved_to = slices[confirmed - 1].mark();
             outbox::move_cursor(&self.log, fence, moved_to, LEASE).await?;
-            counter!("rookery_relay_published_events_total")
-                .increment(u64::try_from(moved_to.0 - cursor.0).unwrap_or_default());
+            counter!("rookery_relay_published_events_total").increment(
+                u64::try_from(moved_to.position.0 - cursor.position.0).unwrap_or_default(),
+            );
             counter!("rookery_relay_confirmed_slices_total").increment(confirmed as u64);
-            gauge!("rookery_relay_position").set(moved_to.0 as f64);
+            gauge!("rookery_relay_position").set(moved_to.position.0 as f64);
             *cursor = moved_to;
         }
         Ok(published)
@@ -244,7 +258,7 @@ impl Relay {
         &self,
         publisher: &Publisher,
         fence: i64,
-        cursor: Position,
+        cursor: Mark,
         slices: &[Slice],
     ) -> Result<Published, RelayError> {
         let publishing = publisher.publish(slices);

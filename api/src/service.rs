@@ -104,12 +104,10 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
     let feed_database = feed_database.with_statement_timeout(READ_TIMEOUT);
     // The projector makes and migrates the read model; commands are accepted without it.
     let readiness = Readiness::new(&log_database, &feed_database);
-    if !config.no_http {
-        let feed = readiness.look().await.feed;
-        if feed != Standing::Ready {
-            let standing = feed.describe();
-            tracing::warn!("the read model: {standing}; until it is there, reads are answered 503");
-        }
+    let standing = readiness.look().await.feed;
+    if !config.no_http && standing != Standing::Ready {
+        let standing = standing.describe();
+        tracing::warn!("the read model: {standing}; until it is there, reads are answered 503");
     }
 
     let listener = if config.no_http { None } else { Some(listen(&config.bind, address).await?) };
@@ -132,15 +130,20 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
         Some((listener, address)) => {
             let feed = feed_database.connections(config.feed_connections);
             // One of its own: the requests may have all of those.
+            let own = feed_database.connections(1);
             let (checkpoint, readable) =
-                parts.follow_checkpoint(feed_database.clone(), feed_database.connections(1));
+                parts.follow_checkpoint(feed_database.clone(), own, log.clone(), standing);
             parts.start_forgetting(log.clone());
             let callers = authentication.description();
             let state = AppState {
                 authentication: Arc::new(authentication),
                 appender: parts.start_appender(log_database.connections(1), log_head),
                 log,
-                live: parts.watch_feeds(feed_database.connections(1), checkpoint.clone()),
+                live: parts.watch_feeds(
+                    feed_database.connections(1),
+                    checkpoint.clone(),
+                    readable.clone(),
+                ),
                 feed,
                 readiness,
                 freshness: Freshness::new(checkpoint.clone(), readable, config.patience()),

@@ -8,7 +8,7 @@ pub mod users;
 
 use chrono::{DateTime, Utc};
 use events::store::NEWEST_ONE;
-use events::{Position, TweetId, UserId};
+use events::{Mark, Position, TweetId, UserId};
 use serde::Serialize;
 use sqlx::PgExecutor;
 
@@ -64,14 +64,15 @@ impl From<Account> for OwnUser {
     }
 }
 
-/// The position that the read model is at.
+/// The position that the read model is at, and of which history.
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
-pub async fn checkpoint(executor: impl PgExecutor<'_>) -> Result<Position, sqlx::Error> {
-    sqlx::query_scalar!(
+pub async fn checkpoint(executor: impl PgExecutor<'_>) -> Result<Mark, sqlx::Error> {
+    sqlx::query_as!(
+        Mark,
         r#"
-        select position as "position: Position" from checkpoint
+        select position as "position: Position", event_id from checkpoint
         order by position desc, fence desc
         limit $1
         "#,

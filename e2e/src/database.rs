@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::gate::Gate;
-use crate::setting;
+use crate::{setting, until};
 
 /// An empty database that goes when this is dropped.
 #[derive(Debug)]
@@ -26,6 +26,22 @@ impl TestDatabase {
             .execute(&mut connection)
             .await
             .expect("the user of DATABASE_URL may create databases");
+        let (address, _) = server.rsplit_once('/').expect("DATABASE_URL ends with /name");
+        let url = format!("{address}/{name}");
+        Self { name, url }
+    }
+
+    /// A copy of it as it is now, as one would restore from a backup. Nobody may be connected to it.
+    pub async fn backup(&self) -> Self {
+        let server = setting("DATABASE_URL");
+        let name = format!("rookery_test_{}", Uuid::now_v7().simple());
+        let mut connection = PgConnection::connect(&server).await.expect("PostgreSQL answers");
+        // Sessions of programs that were killed are still on their way out.
+        let copy = format!("create database {name} template {}", self.name);
+        until("nobody is connected to what is copied", async || {
+            sqlx::query(AssertSqlSafe(copy.clone())).execute(&mut connection).await.ok()
+        })
+        .await;
         let (address, _) = server.rsplit_once('/').expect("DATABASE_URL ends with /name");
         let url = format!("{address}/{name}");
         Self { name, url }

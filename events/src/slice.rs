@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::history::Mark;
 use crate::id::Position;
 use crate::recorded::{Metadata, RecordedEvent};
 
@@ -44,6 +45,8 @@ pub enum SliceError {
     Position(String),
     #[error("the batch is empty")]
     Empty,
+    #[error("it is of another history: it ends with {0}, which the log does not have")]
+    OtherHistory(Mark),
     #[error("position {found} follows {after}: a slice has no holes")]
     Hole { after: Position, found: Position },
 }
@@ -115,6 +118,12 @@ impl Slice {
     #[must_use]
     pub fn last(&self) -> Position {
         self.events[self.events.len() - 1].position
+    }
+
+    /// Its last event as a mark: where that is in a log, the whole slice is.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark::from(&self.events[self.events.len() - 1])
     }
 
     /// How many events it has: one at least.

@@ -7,6 +7,7 @@ pub mod database;
 pub mod explain;
 pub mod fault;
 pub mod follow;
+pub mod history;
 pub mod outbox;
 pub mod read;
 pub mod schema;

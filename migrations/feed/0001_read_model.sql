@@ -11,6 +11,8 @@
 create table checkpoint (
     generation integer     not null default 1,
     position   bigint      not null default 0,
+    -- The event there, by which the history is known to which all of this belongs.
+    event_id   uuid        not null default '00000000-0000-0000-0000-000000000000',
     -- Grows by one with each projector that takes over; an older one can no longer write.
     fence      bigint      not null default 0,
     moved_at   timestamptz not null default now(),

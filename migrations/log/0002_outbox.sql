@@ -6,6 +6,8 @@ create table outbox (
     revision     bigint      primary key default 0,
     -- Confirmed by the broker up to and including this position.
     position     bigint      not null default 0,
+    -- The event there, by which the history is known that was published.
+    event_id     uuid        not null default '00000000-0000-0000-0000-000000000000',
     -- Grows by one with each new leader; a statement that carries an older fence changes nothing.
     fence        bigint      not null default 0,
     leader       text,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use events::event::DecodeError;
 use events::store::Connections;
-use events::{Position, RecordedEvent};
+use events::{Mark, Position, RecordedEvent};
 use metrics::{counter, gauge, histogram};
 use sqlx::{Connection, PgConnection};
 
@@ -58,12 +58,12 @@ pub async fn apply(
 
     counter!("rookery_projector_applied_events_total").increment(events.len() as u64);
     counter!("rookery_projector_deliveries_total").increment(delivered);
-    gauge!("rookery_projector_position").set(last.0 as f64);
+    gauge!("rookery_projector_position").set(last.position.0 as f64);
     histogram!("rookery_projector_apply_seconds").record(started.elapsed());
     tracing::debug!(
         events = events.len(),
         deliveries = delivered,
-        feed.position = last.0,
+        feed.position = last.position.0,
         elapsed_s = started.elapsed().as_secs_f64(),
         "applied"
     );
@@ -96,7 +96,7 @@ pub async fn apply_without_feeds(
 async fn move_checkpoint(
     transaction: &mut PgConnection,
     checkpoint: Checkpoint,
-    last: Position,
+    last: Mark,
 ) -> Result<Checkpoint, ApplyError> {
     let moved = checkpoint::advance(transaction, checkpoint, last).await?;
     let Checkpoint { fence, position, .. } = checkpoint;
@@ -145,11 +145,8 @@ async fn write_follows(
     follows::end_of_deleted(transaction, changes).await
 }
 
-/// The last position of `events`; `None` when there are none.
-fn run_after(
-    checkpoint: Position,
-    events: &[RecordedEvent],
-) -> Result<Option<Position>, ApplyError> {
+/// The last of `events`; `None` when there are none.
+fn run_after(checkpoint: Position, events: &[RecordedEvent]) -> Result<Option<Mark>, ApplyError> {
     let mut last = checkpoint;
     for event in events {
         if event.position != last.next() {
@@ -157,5 +154,5 @@ fn run_after(
         }
         last = event.position;
     }
-    Ok((last > checkpoint).then_some(last))
+    Ok(events.last().map(Mark::from))
 }

@@ -4,9 +4,10 @@
 //! exactly where that transaction began. An event is thus applied once, however often it arrives,
 //! and by one projector at a time, however many run.
 
-use events::Position;
 use events::store::{CHECKPOINT_CHANNEL, NEWEST_ONE};
+use events::{Mark, Position};
 use sqlx::PgExecutor;
+use uuid::Uuid;
 
 use crate::generation::UNREAD;
 
@@ -16,7 +17,17 @@ pub struct Checkpoint {
     /// Which build of the read model this is: 1 for the first.
     pub generation: i32,
     pub position: Position,
+    /// The event there: see [`Mark`].
+    pub event_id: Uuid,
     pub fence: i64,
+}
+
+impl Checkpoint {
+    /// Up to where the log has been applied, and of which history that is.
+    #[must_use]
+    pub const fn mark(self) -> Mark {
+        Mark { position: self.position, event_id: self.event_id }
+    }
 }
 
 /// Another projector has written in between, or another generation went live.
@@ -38,7 +49,7 @@ pub async fn load(executor: impl PgExecutor<'_>) -> Result<Checkpoint, sqlx::Err
     sqlx::query_as!(
         Checkpoint,
         r#"
-        select generation, position as "position: Position", fence from checkpoint
+        select generation, position as "position: Position", event_id, fence from checkpoint
         order by position desc, fence desc
         limit $1
         "#,
@@ -66,7 +77,7 @@ pub async fn take_over(executor: impl PgExecutor<'_> + Copy) -> Result<Checkpoin
                 limit $1
             )
             returning
-                generation, position as "position: Position", fence,
+                generation, position as "position: Position", event_id, fence,
                 set_config('synchronous_commit', 'on', true)
             "#,
             NEWEST_ONE
@@ -75,13 +86,14 @@ pub async fn take_over(executor: impl PgExecutor<'_> + Copy) -> Result<Checkpoin
         .await?;
         // None: whoever projects has moved it in this very moment.
         if let Some(row) = row {
-            let (generation, position, fence) = (row.generation, row.position, row.fence);
-            return Ok(Checkpoint { generation, position, fence });
+            let (generation, fence) = (row.generation, row.fence);
+            let (position, event_id) = (row.position, row.event_id);
+            return Ok(Checkpoint { generation, position, event_id, fence });
         }
     }
 }
 
-/// Moves the checkpoint forward from `old` to `position`, announced when the transaction commits:
+/// Moves the checkpoint forward from `old` to `last`, announced when the transaction commits:
 /// but not for a generation that nobody reads. `None` when it is not at `old` any more.
 ///
 /// # Errors
@@ -89,12 +101,12 @@ pub async fn take_over(executor: impl PgExecutor<'_> + Copy) -> Result<Checkpoin
 pub async fn advance(
     executor: impl PgExecutor<'_>,
     old: Checkpoint,
-    position: Position,
+    last: Mark,
 ) -> Result<Option<Checkpoint>, sqlx::Error> {
     let moved = sqlx::query!(
         r#"
         with moved as (
-            update checkpoint set position = $3, moved_at = now()
+            update checkpoint set position = $3, event_id = $6, moved_at = now()
             where fence = $1 and position = $2 and position <= $3
             returning position
         )
@@ -105,11 +117,13 @@ pub async fn advance(
         "#,
         old.fence,
         old.position.0,
-        position.0,
+        last.position.0,
         &UNREAD as _,
         CHECKPOINT_CHANNEL,
+        last.event_id,
     )
     .fetch_optional(executor)
     .await?;
-    Ok(moved.map(|_| Checkpoint { position, ..old }))
+    let Mark { position, event_id } = last;
+    Ok(moved.map(|_| Checkpoint { position, event_id, ..old }))
 }

@@ -17,7 +17,7 @@ use events::store::explain::ExplainError;
 use events::store::schema::SchemaError;
 
 use crate::consume::ConsumeError;
-use crate::projection::ProjectionError;
+use crate::projection::{OtherHistory, ProjectionError};
 use crate::rebuild::RebuildError;
 use crate::verify::VerifyError;
 
@@ -26,6 +26,12 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What fits every terminal.
 const TABLE_WIDTH: u16 = 80;
+
+/// Exit codes besides 0, done; see `--help`.
+const FAILED_OR_DIFFERS: u8 = 1;
+const BAD_USAGE: u8 = 2;
+const COULD_NOT_LOOK: u8 = 3;
+const BEHIND: u8 = 4;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +60,10 @@ pub enum CommandError {
     Explain(#[from] ExplainError),
     #[error("the read model differs from the log at position {0}")]
     FeedDiffers(Position),
+    #[error(transparent)]
+    OtherHistory(#[from] OtherHistory),
+    #[error("{what} has been behind the log for {seconds:.0} s")]
+    Behind { what: &'static str, seconds: f64 },
     #[error("the log cannot be read: {0}")]
     Log(sqlx::Error),
     #[error("the read model cannot be read: {0}")]
@@ -69,15 +79,19 @@ fn differences(count: u64) -> String {
 }
 
 impl CommandError {
-    /// 2 for what a flag or variable says, 1 for the rest.
+    /// What a monitor can tell apart: that something differs from the log, a wrong flag or variable,
+    /// and, of a command that `only_looks`, that it could not, or that something is behind.
     #[must_use]
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
+    pub fn exit_code(&self, only_looks: bool) -> ExitCode {
+        ExitCode::from(match self {
             Self::Usage(_)
             | Self::Connect(ConnectError::Url { .. })
             | Self::Explain(ExplainError::Beyond { .. })
-            | Self::Broker(BrokerError::Url(_)) => ExitCode::from(2),
-            _ => ExitCode::FAILURE,
-        }
+            | Self::Broker(BrokerError::Url(_)) => BAD_USAGE,
+            Self::Differs(_) | Self::FeedDiffers(_) | Self::OtherHistory(_) => FAILED_OR_DIFFERS,
+            Self::Behind { .. } => BEHIND,
+            _ if only_looks => COULD_NOT_LOOK,
+            _ => FAILED_OR_DIFFERS,
+        })
     }
 }

@@ -22,7 +22,8 @@ use crate::verify::DIFFERENCES_LISTED;
         projector status                         how far everything is, as a table\n  \
         projector status --json                  the same for a program\n  \
         projector explain --user 2 --tweet 42    why it is in that feed or not\n\n\
-        Exit codes: 0 done, 1 failed or differs, 2 bad usage.\n\
+        Exit codes: 0 done, 1 failed or differs, 2 bad usage; of verify, status and explain also\n\
+        3 could not look, 4 behind.\n\
         Logs go to standard error: for people on a terminal, JSON elsewhere; RUST_LOG filters them."
 )]
 pub struct Config {
@@ -48,12 +49,27 @@ pub enum Command {
     Rollback(RebuildArguments),
     /// Hold the read model, the decision state and the log against the log.
     ///
-    /// Locks nothing; everything may go on meanwhile. Exit code 1 when something differs.
+    /// Locks nothing; everything may go on meanwhile. Exit code 1 when something differs, 3 when there
+    /// is no telling.
     Verify(VerifyArguments),
     /// Show the log's head, the relay's cursor, the queue, the checkpoint and the lag.
+    ///
+    /// Exit code 1 when the read model is of another history than the log, 3 when a database cannot be
+    /// looked at, 4 when the relay or the feeds are behind. A broker that is away is part of the answer.
     Status(StatusArguments),
     /// Tell why a tweet is in a user's home feed or not, naming the events that make it so.
     Explain(ExplainArguments),
+}
+
+impl Command {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub const fn only_looks(&self) -> bool {
+        match self {
+            Self::Verify(_) | Self::Status(_) | Self::Explain(_) => true,
+            Self::Run(_) | Self::Rebuild(_) | Self::Rollback(_) => false,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -111,10 +127,18 @@ pub struct StatusArguments {
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
     pub amqp_url: String,
 
+    /// For how long the relay or the feeds may be behind the log before that is exit code 4.
+    #[arg(long, default_value_t = BEHIND_AFTER_S, value_name = "SECONDS")]
+    pub behind_after: u64,
+
     /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,
 }
+
+/// Feeds are readable milliseconds after the answer, and catch up within seconds when something was
+/// away: what waits for longer is stuck, or more than the machine can do.
+const BEHIND_AFTER_S: u64 = 10;
 
 /// Ids begin at 1, and so does the log.
 const FROM_ONE: std::ops::RangeFrom<i64> = 1..;
@@ -124,8 +148,8 @@ const FROM_ONE: std::ops::RangeFrom<i64> = 1..;
         projector explain --user 2 --tweet 42            now, and what the read model has\n  \
         projector explain --user 2 --tweet 42 --at 100   as it was at position 100\n  \
         projector explain --user 2 --tweet 42 --json     for a program\n\n\
-        Exit codes: 0 explained, whether the tweet is in the feed or not; 1 failed, or the read model \
-        differs from the log; 2 bad usage.")]
+        Exit codes: 0 explained, whether the tweet is in the feed or not; 1 the read model \
+        differs from the log; 2 bad usage; 3 could not look.")]
 pub struct ExplainArguments {
     #[command(flatten)]
     pub databases: Databases,

@@ -6,18 +6,18 @@
 
 use std::time::Duration;
 
+use events::Position;
 use events::amqp::{self, Broker, BrokerError};
 use events::retry::{Failure, Retry};
 use events::slice::SliceKey;
 use events::store::{Connections, outbox};
-use events::{Position, Slice};
 use metrics::{counter, gauge};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Checkpoint;
 use crate::projection::{Projection, ProjectionError};
-use crate::subscription::Subscription;
+use crate::subscription::{Batch, Subscription};
 
 /// How long a subscription may take to come about, topology and all.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -118,7 +118,7 @@ impl Session<'_> {
             tokio::select! {
                 delivery = self.subscription.next() => {
                     let mut batch = self.subscription.batch_from(delivery?, &self.key).await?;
-                    self.apply(std::mem::take(&mut batch.slices)).await?;
+                    self.apply(&mut batch).await?;
                     batch.acknowledge().await?;
                 }
                 _ = self.stall.interval.tick() => self.repair_if_stalled().await?,
@@ -127,10 +127,13 @@ impl Session<'_> {
         }
     }
 
-    async fn apply(&mut self, slices: Vec<Slice>) -> Result<(), ConsumeError> {
+    /// Applies what `batch` brings, without what is of another history.
+    async fn apply(&mut self, batch: &mut Batch) -> Result<(), ConsumeError> {
         let projection = self.projection;
         let checkpoint = self.take_over_once().await?;
-        projection.apply_slices(checkpoint, slices).await?;
+        let foreign = projection.foreign(*checkpoint, &batch.slices).await?;
+        batch.set_foreign_aside(&foreign).await?;
+        projection.apply_slices(checkpoint, std::mem::take(&mut batch.slices)).await?;
         Ok(())
     }
 

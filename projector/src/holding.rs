@@ -3,6 +3,7 @@
 use events::{Position, TweetId, UserId};
 use serde::Serialize;
 use sqlx::PgExecutor;
+use uuid::Uuid;
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -10,6 +11,8 @@ pub struct Holding {
     pub generation: i32,
     /// The checkpoint that this is so at.
     pub position: Position,
+    /// The event there.
+    pub event_id: Uuid,
     pub holds: Holds,
     /// The oldest tweet that this feed keeps a row for.
     pub floor: TweetId,
@@ -53,6 +56,7 @@ pub async fn look(
         select
             checkpoint.generation,
             checkpoint.position as "position: Position",
+            checkpoint.event_id,
             coalesce(floors.floor, 0) as "floor!: TweetId",
             feed_items.tweet_id is not null as "has_row!",
             reader.user_id is not null and author.user_id is not null as "is_readable!",
@@ -78,6 +82,7 @@ pub async fn look(
     } else {
         Holds::Nothing
     };
-    let (generation, position, floor) = (found.generation, found.position, found.floor);
-    Ok(Holding { generation, position, holds, floor })
+    let (generation, floor) = (found.generation, found.floor);
+    let (position, event_id) = (found.position, found.event_id);
+    Ok(Holding { generation, position, event_id, holds, floor })
 }

@@ -2,18 +2,19 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use events::runtime::{Logging, usage_error};
+use events::settings;
 use projector::commands;
 use projector::config::{Command, Config};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = Config::parse();
+    let config: Config = settings::parse();
     let logging = match Logging::start() {
         Ok(logging) => logging,
         Err(error) => return usage_error(&format!("projector: {error}")),
     };
+    let only_looks = config.command.only_looks();
     let end = match config.command {
         Command::Run(arguments) => commands::run::run(arguments).await,
         Command::Rebuild(arguments) => commands::rebuild::rebuild(arguments).await,
@@ -26,7 +27,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging.say(&format!("projector: {error}"));
-            error.exit_code()
+            error.exit_code(only_looks)
         }
     }
 }

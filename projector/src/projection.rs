@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use events::store::{Connections, outbox, read};
-use events::{Position, RecordedEvent, Slice};
+use events::store::{Connections, history, outbox, read};
+use events::{Mark, Position, RecordedEvent, Slice};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 
@@ -23,11 +23,8 @@ pub enum ProjectionError {
     Apply(#[from] ApplyError),
     #[error("the log cannot be read: {0}")]
     Log(#[source] sqlx::Error),
-    #[error(
-        "the read model is at {checkpoint}, but the log ends at {head}: the log was restored from \
-         an older backup, or FEED_DATABASE_URL belongs to another log"
-    )]
-    Ahead { checkpoint: Position, head: Position },
+    #[error(transparent)]
+    OtherHistory(#[from] OtherHistory),
     #[error("the log ends before position {0}, which a message carries")]
     Beyond(Position),
     #[error("the read model did not answer within {} s", TRANSACTION_TIMEOUT.as_secs())]
@@ -36,14 +33,22 @@ pub enum ProjectionError {
     Stopping,
 }
 
+/// A read model that was made from another log than this one is, or was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the read model is of another history: it is at {0}, which the log does not have; the log was \
+     restored from an older backup, or FEED_DATABASE_URL belongs to another log; projector rebuild \
+     makes the read model again from this log"
+)]
+pub struct OtherHistory(pub Mark);
+
 impl ProjectionError {
     /// Whether an operator has to act before another try makes sense.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         match self {
-            Self::Ahead { .. } | Self::Apply(ApplyError::Decode(_) | ApplyError::Hole { .. }) => {
-                true
-            }
+            Self::OtherHistory(_)
+            | Self::Apply(ApplyError::Decode(_) | ApplyError::Hole { .. }) => true,
             Self::Apply(ApplyError::Fenced(_) | ApplyError::Database(_))
             | Self::Log(_)
             | Self::Beyond(_)
@@ -78,22 +83,40 @@ impl Projection {
     /// Takes over from whoever projected before.
     ///
     /// # Errors
-    /// [`ProjectionError::Ahead`] when the read model does not belong to this log.
+    /// [`ProjectionError::OtherHistory`] when the read model does not belong to this log.
     pub async fn take_over(&self) -> Result<Checkpoint, ProjectionError> {
         let checkpoint = checkpoint::take_over(&self.feed).await.map_err(ApplyError::from)?;
-        let head = read::head(&self.log).await.map_err(ProjectionError::Log)?;
-        if checkpoint.position > head {
-            return Err(ProjectionError::Ahead { checkpoint: checkpoint.position, head });
-        }
+        self.foreign(checkpoint, &[]).await?;
         Ok(checkpoint)
     }
 
     /// The checkpoint as it is now, whoever wrote it.
     ///
     /// # Errors
-    /// [`ProjectionError`] when the read model is away.
+    /// [`ProjectionError`] when the read model is away, or does not belong to this log.
     pub async fn checkpoint(&self) -> Result<Checkpoint, ProjectionError> {
-        Ok(checkpoint::load(&self.feed).await.map_err(ApplyError::from)?)
+        let checkpoint = checkpoint::load(&self.feed).await.map_err(ApplyError::from)?;
+        self.foreign(checkpoint, &[]).await?;
+        Ok(checkpoint)
+    }
+
+    /// The last events of those of `slices` that are not of the log's history. One look for all of
+    /// them, and for the read model at `checkpoint`.
+    ///
+    /// # Errors
+    /// [`ProjectionError::OtherHistory`] when the read model itself is not.
+    pub async fn foreign(
+        &self,
+        checkpoint: Checkpoint,
+        slices: &[Slice],
+    ) -> Result<Vec<Mark>, ProjectionError> {
+        let mut marks = vec![checkpoint.mark()];
+        marks.extend(slices.iter().map(Slice::mark));
+        let foreign = history::foreign(&self.log, &marks).await.map_err(ProjectionError::Log)?;
+        if foreign.contains(&checkpoint.mark()) {
+            return Err(OtherHistory(checkpoint.mark()).into());
+        }
+        Ok(foreign)
     }
 
     /// How far the relay has published.
@@ -105,7 +128,7 @@ impl Projection {
         Ok(outbox.position)
     }
 
-    /// Applies what `slices` bring. What is known is passed over; what is missing before a slice is
+    /// Applies what `slices`, of which none is [foreign](Self::foreign), bring. What is known is passed over; what is missing before a slice is
     /// read from the log.
     ///
     /// # Errors
@@ -153,6 +176,8 @@ impl Projection {
             if events.is_empty() {
                 return Err(ProjectionError::Beyond(to));
             }
+            // The server may be another one than a page ago.
+            self.foreign(*checkpoint, &[]).await?;
             self.apply_all(checkpoint, &events).await?;
         }
         Ok(())

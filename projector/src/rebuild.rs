@@ -11,9 +11,9 @@ mod replay;
 
 use std::time::Duration;
 
-use events::Position;
 use events::store::fault::is_disk_full;
-use events::store::{ConnectError, Connections, read};
+use events::store::{ConnectError, Connections, history, read};
+use events::{Mark, Position};
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{self, Checkpoint};
@@ -70,6 +70,11 @@ pub enum RebuildError {
          removed: free as much space as the read model takes, and run it again"
     )]
     DiskFull(String),
+    #[error(
+        "the generation before is of another history: it is at {0}, which the log does not have; \
+         projector rebuild makes one from this log"
+    )]
+    OtherHistory(Mark),
     #[error("the new generation differs from the log, so it did not go live")]
     Differs(Box<Report>),
     #[error("it did not go live: {0}; the live generation is as it was")]
@@ -130,6 +135,10 @@ impl Rebuild {
         let database = claim.open_previous().await?;
         let previous = database.with_settings(settings()).connect(CONNECTIONS).await?;
         let checkpoint = checkpoint::take_over(&previous).await?;
+        let mark = checkpoint.mark();
+        if !history::foreign(&self.log, &[mark]).await.map_err(RebuildError::Log)?.is_empty() {
+            return Err(RebuildError::OtherHistory(mark));
+        }
         let reporter = Reporter::start(self.progress.clone(), None);
         let facts = Facts::default();
         let rolled_back = self.put_live(&mut claim, PREVIOUS, &previous, checkpoint, facts).await;
@@ -210,8 +219,11 @@ impl Rebuild {
             self.unless_stopped(self.catch_up(&projection, &mut checkpoint)).await?;
             progress.begin(Phase::Swap, 1);
             // To its end, whatever happens: halfway nobody could say which generation is live.
-            let swap = claim
-                .swap(schema, async |live| projection.apply_from_log(&mut checkpoint, live).await);
+            let swap = claim.swap(schema, async |live| {
+                let to = self.to_catch_up_with(live).await?;
+                projection.apply_from_log(&mut checkpoint, to).await?;
+                Ok(to)
+            });
             match swap.await {
                 Ok(swapped) => {
                     progress.advance(1);
@@ -255,6 +267,17 @@ impl Rebuild {
             self.progress.expect((head.0 - began_at).unsigned_abs());
         }
         Ok(())
+    }
+
+    /// How far a generation has to come to take the place of a live one at `live`: there, or, where that
+    /// is of another history and nobody reads it any more, to the end of the log.
+    async fn to_catch_up_with(&self, live: Mark) -> Result<Position, ProjectionError> {
+        let foreign = history::foreign(&self.log, &[live]).await.map_err(ProjectionError::Log)?;
+        if foreign.is_empty() {
+            return Ok(live.position);
+        }
+        tracing::warn!(live = %live, "the live generation is of another history and is replaced");
+        read::head(&self.log).await.map_err(ProjectionError::Log)
     }
 
     async fn sight_head(&self) -> Result<Position, RebuildError> {

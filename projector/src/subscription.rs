@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use events::Slice;
 use events::amqp::{self, Broker, BrokerError};
 use events::slice::{SliceError, SliceKey};
+use events::{Mark, Slice};
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
@@ -110,6 +110,24 @@ impl Subscription {
 }
 
 impl Batch {
+    /// Takes out the slices that end with one of the `foreign` marks: the log has other events there.
+    pub(crate) async fn set_foreign_aside(&mut self, foreign: &[Mark]) -> Result<(), lapin::Error> {
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        let slices = std::mem::take(&mut self.slices);
+        let deliveries = std::mem::take(&mut self.deliveries);
+        for (slice, delivery) in slices.into_iter().zip(deliveries) {
+            if foreign.contains(&slice.mark()) {
+                set_aside(&delivery, &SliceError::OtherHistory(slice.mark())).await?;
+            } else {
+                self.slices.push(slice);
+                self.deliveries.push(delivery);
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) async fn acknowledge(&self) -> Result<(), lapin::Error> {
         for delivery in &self.deliveries {
             delivery.acker.ack(BasicAckOptions::default()).await?;

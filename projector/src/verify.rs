@@ -16,10 +16,11 @@ mod report;
 mod tables;
 
 use events::Position;
-use events::store::{Connections, read};
+use events::store::{Connections, history, read};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::progress::{Phase, Progress};
+use crate::projection::OtherHistory;
 pub use digest::Facts;
 use report::Differences;
 pub use report::{Difference, Explaining, Part, Report};
@@ -96,10 +97,9 @@ pub async fn verify(
             .await
             .map_err(VerifyError::Log)?;
     }
-    if checkpoint.position > head {
-        let what =
-            format!("the read model is at {}, but the log ends at {head}", checkpoint.position);
-        differences.add(Part::Checkpoint, what, Vec::new());
+    let mark = checkpoint.mark();
+    if !history::foreign(log, &[mark]).await.map_err(VerifyError::Log)?.is_empty() {
+        differences.add(Part::Checkpoint, OtherHistory(mark).to_string(), Vec::new());
     }
     finish(log, feed, checkpoint, &facts, differences, progress).await
 }

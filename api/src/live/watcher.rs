@@ -6,10 +6,12 @@ use events::Position;
 use events::retry::{Failure, Retry};
 use events::store::Connections;
 use metrics::histogram;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Live, LiveItem};
+use crate::freshness::Readable;
 use crate::views::feed::news;
 
 /// The most positions of one look: with every stream open and every tweet for everyone, its answer
@@ -17,16 +19,26 @@ use crate::views::feed::news;
 const LOOK_MAX_EVENTS: i64 = 256;
 
 /// Hands what becomes readable to `live`, until `shutdown` is cancelled. `checkpoint` is told how far
-/// the projector has come.
+/// the projector has come, and `readable` whether that can be read: while it cannot, no stream stays
+/// open.
 pub async fn watch(
     live: Live,
     feed: Connections,
-    mut checkpoint: tokio::sync::watch::Receiver<Position>,
+    mut checkpoint: watch::Receiver<Position>,
+    mut readable: watch::Receiver<Readable>,
     shutdown: CancellationToken,
 ) {
     let mut retry = Retry::new("looking for what is new in feeds");
     while !shutdown.is_cancelled() {
         let announced = *checkpoint.borrow_and_update();
+        if *readable.borrow_and_update() != Readable::Yes {
+            live.cut_off(announced);
+            tokio::select! {
+                changed = readable.changed() => if changed.is_err() { break },
+                () = shutdown.cancelled() => {}
+            }
+            continue;
+        }
         match look(&live, &feed, announced).await {
             Err(error) => {
                 let Ok(()) = retry.after(Failure::Retry(error), &shutdown).await else { break };
@@ -34,6 +46,7 @@ pub async fn watch(
             Ok(reached) if reached < announced => {}
             Ok(_) => tokio::select! {
                 moved = checkpoint.changed() => if moved.is_err() { break },
+                changed = readable.changed() => if changed.is_err() { break },
                 () = shutdown.cancelled() => {}
             },
         }

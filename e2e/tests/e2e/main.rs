@@ -8,6 +8,7 @@ mod explain_command;
 mod faults;
 mod feeds;
 mod generations;
+mod histories;
 mod http;
 mod live;
 mod log;

@@ -5,7 +5,10 @@ use std::process::Output;
 use e2e::database::TestDatabase;
 use e2e::process::run;
 use e2e::setting;
-use e2e::system::System;
+use e2e::system::{System, start_api, start_projector};
+use e2e::until;
+use e2e::vhost::Vhost;
+use events::Position;
 use serde_json::Value;
 
 fn text(output: &Output) -> String {
@@ -33,8 +36,9 @@ async fn a_wrong_setting_gets_one_line_and_exit_code_2_or_1() {
         };
         is_plain(&with("mysql://localhost/x", &amqp).await, 2, "DATABASE_URL");
         is_plain(&with("nonsense", &amqp).await, 2, "DATABASE_URL");
-        is_plain(&with("postgres://nobody@127.0.0.1:1/x", &amqp).await, 1, "DATABASE_URL");
-        is_plain(&with(&format!("{url}_not_there"), &amqp).await, 1, "DATABASE_URL");
+        let away = if arguments == ["status"] { 3 } else { 1 };
+        is_plain(&with("postgres://nobody@127.0.0.1:1/x", &amqp).await, away, "refused");
+        is_plain(&with(&format!("{url}_not_there"), &amqp).await, away, "DATABASE_URL");
         is_plain(&with(url, "http://localhost").await, 2, "AMQP_URL");
     }
 }
@@ -45,11 +49,41 @@ async fn a_missing_setting_or_an_unsafe_address_is_bad_usage() {
     assert_eq!(missing.status.code(), Some(2));
     assert!(text(&missing).contains("--database-url"), "{}", text(&missing));
 
+    let empty = run("api", &[], &[("DATABASE_URL", "")]).await;
+    assert_eq!(empty.status.code(), Some(2));
+    assert_eq!(text(&empty), text(&missing), "set but empty is not set");
+
     let database = TestDatabase::migrated().await;
     let amqp = setting("AMQP_URL");
     let variables = [("DATABASE_URL", database.url.as_str()), ("AMQP_URL", amqp.as_str())];
     let unsafe_address = run("api", &["--bind", "0.0.0.0:0"], &variables).await;
     is_plain(&unsafe_address, 2, "--trust-user-header");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_variable_is_as_if_it_were_not_set() {
+    let (database, vhost) = (TestDatabase::create().await, Vhost::create().await);
+    let empty = [
+        "FEED_DATABASE_URL",
+        "JWT_SECRET",
+        "JWT_PUBLIC_KEY",
+        "JWT_AUDIENCE",
+        "TRUST_USER_HEADER",
+        "FEED_CONNECTIONS",
+        "MIN_POSITION_PATIENCE_MS",
+        "FEED_KEPT",
+        "PROJECTOR_METRICS_BIND",
+        "RUST_LOG",
+    ];
+    let empty = empty.map(|name| (name, ""));
+    let (mut api, client) = start_api(&database.url, &vhost.url, &empty, &[]).await;
+    let mut projector = start_projector(&database.url, &vhost.url, &empty, &[]).await;
+    let ada = client.register("ada").await;
+    let tweet = client.tweet(ada, "hello").await;
+    assert_eq!(client.feed(ada, Position(tweet.0)).await, [tweet]);
+    api.kill().await;
+    projector.kill().await;
+    vhost.remove().await;
 }
 
 #[tokio::test]
@@ -104,5 +138,29 @@ async fn status_shows_how_far_everything_is() {
     let without = run("projector", &["status", "--json"], &variables).await;
     let status: Value = serde_json::from_slice(&without.stdout).unwrap();
     assert_eq!(status["broker"]["reachable"], false, "a broker that is away is part of the answer");
+    assert!(without.status.success(), "{}", text(&without));
+
+    // What waits for the broker is behind.
+    system.client.register("bob").await;
+    let behind = ["status", "--behind-after", "0"];
+    let is_behind = async || {
+        let behind = run("projector", &behind, &variables).await;
+        (behind.status.code() == Some(4)).then_some(text(&behind))
+    };
+    let said = until("status says that something is behind", is_behind).await;
+    assert!(said.contains("behind the log"), "{said}");
     system.stop().await;
+}
+
+#[tokio::test]
+async fn status_says_why_the_broker_refuses() {
+    let database = TestDatabase::migrated().await;
+    let amqp = setting("AMQP_URL");
+    let (_, server) = amqp.split_once('@').unwrap();
+    let wrong = format!("amqp://guest:wrong@{server}");
+    let variables = [("DATABASE_URL", database.url.as_str()), ("AMQP_URL", wrong.as_str())];
+    let status = run("projector", &["status", "--json"], &variables).await;
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    let why = status["broker"]["error"].as_str().unwrap();
+    assert!(why.contains("Login was refused"), "{why}");
 }

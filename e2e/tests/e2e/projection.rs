@@ -178,5 +178,5 @@ async fn a_read_model_of_another_log_is_refused() {
     sqlx::query("update checkpoint set position = 7").execute(&pool).await.unwrap();
     let projection = Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
     let error = projection.take_over().await.unwrap_err();
-    assert!(matches!(error, ProjectionError::Ahead { .. }) && error.is_final(), "{error}");
+    assert!(matches!(error, ProjectionError::OtherHistory(_)) && error.is_final(), "{error}");
 }

@@ -5,10 +5,14 @@ use std::time::Duration;
 use e2e::database::TestDatabase;
 use e2e::system::System;
 use e2e::until;
-use events::Position;
 use events::store::outbox::{self, LeadError};
+use events::{Mark, Position};
 
 const LEASE: Duration = Duration::from_secs(3);
+
+fn mark(position: i64) -> Mark {
+    Mark { position: Position(position), event_id: uuid::Uuid::now_v7() }
+}
 
 #[tokio::test]
 async fn one_leads_until_its_lease_ends() {
@@ -30,7 +34,7 @@ async fn a_deposed_leader_cannot_move_the_cursor() {
     let database = TestDatabase::migrated().await;
     let log = database.pool().await;
     let first = outbox::take_lead(&log, "first", LEASE).await.unwrap().unwrap();
-    outbox::move_cursor(&log, first.fence, Position(5), LEASE).await.unwrap();
+    outbox::move_cursor(&log, first.fence, mark(5), LEASE).await.unwrap();
     sqlx::query("update outbox set leased_until = now() - interval '1 s'")
         .execute(&log)
         .await
@@ -38,7 +42,7 @@ async fn a_deposed_leader_cannot_move_the_cursor() {
     let second = outbox::take_lead(&log, "second", LEASE).await.unwrap().unwrap();
     assert_eq!(second.position, Position(5), "the next one goes on where the last one was");
 
-    let late = outbox::move_cursor(&log, first.fence, Position(9), LEASE).await;
+    let late = outbox::move_cursor(&log, first.fence, mark(9), LEASE).await;
     assert!(matches!(late, Err(LeadError::Deposed(_))));
     outbox::release_lead(&log, first.fence).await.unwrap();
     let state = outbox::load(&log).await.unwrap();
@@ -50,8 +54,8 @@ async fn the_cursor_never_moves_backward() {
     let database = TestDatabase::migrated().await;
     let log = database.pool().await;
     let lead = outbox::take_lead(&log, "first", LEASE).await.unwrap().unwrap();
-    outbox::move_cursor(&log, lead.fence, Position(5), LEASE).await.unwrap();
-    let back = outbox::move_cursor(&log, lead.fence, Position(4), LEASE).await;
+    outbox::move_cursor(&log, lead.fence, mark(5), LEASE).await.unwrap();
+    let back = outbox::move_cursor(&log, lead.fence, mark(4), LEASE).await;
     assert!(matches!(back, Err(LeadError::Deposed(_))));
 }
 

@@ -7,7 +7,7 @@ use e2e::database::TestDatabase;
 use e2e::history::{given, new_user};
 use events::event::TweetCreated;
 use events::store::{Connections, append, outbox, read};
-use events::{Event, Position, UserId};
+use events::{Event, Mark, Position, UserId};
 use projector::apply::apply;
 use projector::checkpoint;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -68,8 +68,9 @@ async fn round(one: &Connections, fence: i64) {
     append::append(&mut transaction, old.position, &[new], now).await.unwrap();
     transaction.commit().await.unwrap();
     lent.give_back();
-    outbox::move_cursor(one, fence, position, Duration::from_mins(1)).await.unwrap();
     let events = read::after(one, head, 1).await.unwrap();
+    let mark = Mark::from(&events[0]);
+    outbox::move_cursor(one, fence, mark, Duration::from_mins(1)).await.unwrap();
     let at = checkpoint::load(one).await.unwrap();
     apply(one, at, &events, 100).await.unwrap();
 }

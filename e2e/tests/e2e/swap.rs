@@ -7,10 +7,10 @@ use e2e::exact::feeds_are_exact;
 use e2e::history::{given, history};
 use e2e::model::Model;
 use events::store::Connections;
-use events::{Position, RecordedEvent};
+use events::{Mark, Position, RecordedEvent};
 use projector::checkpoint::{self, Checkpoint};
 use projector::generation::{Claim, NEXT, SwapError};
-use projector::projection::Projection;
+use projector::projection::{Projection, ProjectionError};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sqlx::Connection;
@@ -49,7 +49,8 @@ async fn generations(missing: i64) -> Generations {
 #[tokio::test]
 async fn a_generation_that_is_behind_does_not_go_live() {
     let mut generations = generations(1).await;
-    let error = generations.claim.swap(NEXT, async |_| Ok::<(), Infallible>(())).await.unwrap_err();
+    let catch_up = async |live: Mark| Ok::<_, Infallible>(live.position);
+    let error = generations.claim.swap(NEXT, catch_up).await.unwrap_err();
     assert!(matches!(error, SwapError::Behind), "{error}");
     let now = Model::of(&generations.log);
     feeds_are_exact(&generations.live, &now, None, &now).await;
@@ -57,7 +58,10 @@ async fn a_generation_that_is_behind_does_not_go_live() {
 
     // What it lacks it gets from the catch-up, which is told how far the live one is.
     let Generations { claim, next, reached, .. } = &mut generations;
-    let catch_up = async |live| next.apply_from_log(reached, live).await;
+    let catch_up = async |live: Mark| {
+        next.apply_from_log(reached, live.position).await?;
+        Ok::<_, ProjectionError>(live.position)
+    };
     let swapped = claim.swap(NEXT, catch_up).await.unwrap();
     assert_eq!((swapped.generation, swapped.position.0), (2, now.position));
     feeds_are_exact(&generations.live, &now, None, &now).await;
@@ -70,7 +74,7 @@ async fn the_projector_stands_still_from_the_last_catch_up_to_the_swap() {
     let elsewhere = generations.database.pool().await;
     let swapped = generations
         .claim
-        .swap(NEXT, async |_| {
+        .swap(NEXT, async |live| {
             let mut lent = elsewhere.lend().await?;
             let mut transaction = lent.begin().await?;
             let write = "lock table checkpoint in row exclusive mode nowait";
@@ -83,7 +87,7 @@ async fn the_projector_stands_still_from_the_last_catch_up_to_the_swap() {
             );
             transaction.rollback().await?;
             // Readers go on.
-            checkpoint::load(&elsewhere).await.map(|_| ())
+            checkpoint::load(&elsewhere).await.map(|_| live.position)
         })
         .await;
     assert_eq!(swapped.unwrap().generation, 2);
@@ -97,7 +101,7 @@ async fn while_a_swap_waits_for_one_reader_the_others_wait_less_than_a_deadlock_
     let reader = reading(&generations.live, "floors").await;
     let mut claim = generations.claim;
     let swap = tokio::spawn(async move {
-        claim.swap(NEXT, async |_| Ok::<(), Infallible>(())).await.unwrap_err()
+        claim.swap(NEXT, async |live| Ok::<_, Infallible>(live.position)).await.unwrap_err()
     });
     let mut others = generations.live.lend().await.unwrap();
     // PostgreSQL's default `deadlock_timeout`.

@@ -115,7 +115,7 @@ async fn verify_finds_whatever_was_changed_by_hand() {
             Part::Decisions,
             "the log does not say so",
         ),
-        ("update outbox set position = position + 7", Part::Log, "beyond the head"),
+        ("update outbox set position = position + 7", Part::Log, "which the log does not have"),
         ("delete from events where position = 4", Part::Log, "there is a hole"),
         ("update events set version = 7 where stream = 'user-2'", Part::Log, "cannot be version 7"),
         (

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use sqlx::PgExecutor;
 use sqlx::postgres::types::PgInterval;
+use uuid::Uuid;
 
 use super::NEWEST_ONE;
+use crate::history::Mark;
 use crate::id::Position;
 use crate::slice::SliceKey;
 
@@ -18,6 +20,8 @@ pub struct Lead {
     pub fence: i64,
     /// Where the cursor stood when the lead was taken.
     pub position: Position,
+    /// The event there.
+    pub event_id: Uuid,
 }
 
 /// Another relay leads now.
@@ -33,6 +37,8 @@ pub enum LeadError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outbox {
     pub position: Position,
+    /// The event there.
+    pub event_id: Uuid,
     pub fence: i64,
     pub leader: Option<String>,
     /// Whether some relay holds the lease at this moment.
@@ -58,7 +64,7 @@ pub async fn take_lead(
         set revision = revision + 1, fence = fence + 1, leader = $1, leased_until = now() + $2::interval
         where revision = (select revision from outbox order by revision desc limit 1)
             and (leased_until < now() or leased_until > now() + $2::interval)
-        returning fence, position as "position: Position"
+        returning fence, position as "position: Position", event_id
         "#,
         leader,
         interval(lease),
@@ -67,7 +73,7 @@ pub async fn take_lead(
     .await
 }
 
-/// Moves the cursor forward to `position` and renews the lease. With the position where it stands
+/// Moves the cursor forward to `to` and renews the lease. With the position where it stands
 /// already, it only renews.
 ///
 /// # Errors
@@ -75,18 +81,19 @@ pub async fn take_lead(
 pub async fn move_cursor(
     executor: impl PgExecutor<'_>,
     fence: i64,
-    position: Position,
+    to: Mark,
     lease: Duration,
 ) -> Result<(), LeadError> {
     let moved = sqlx::query!(
         r#"
         update outbox
-        set revision = revision + 1, position = $2, leased_until = now() + $3::interval
+        set revision = revision + 1, position = $2, event_id = $4, leased_until = now() + $3::interval
         where revision = (select revision from outbox order by revision desc limit 1) and fence = $1 and position <= $2
         "#,
         fence,
-        position.0,
+        to.position.0,
         interval(lease),
+        to.event_id,
     )
     .execute(executor)
     .await?
@@ -119,7 +126,7 @@ pub async fn load(executor: impl PgExecutor<'_>) -> Result<Outbox, sqlx::Error> 
     sqlx::query_as!(
         Outbox,
         r#"
-        select position as "position: Position", fence, leader, leased_until >= now() as "led!"
+        select position as "position: Position", event_id, fence, leader, leased_until >= now() as "led!"
         from outbox
         order by revision desc
         limit $1

@@ -5,16 +5,16 @@ use std::io::{self, Write};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use events::explain::Step;
-use events::store::Connections;
 use events::store::explain::{Question, STREAM_EVENTS_MAX};
-use events::{Explanation, UserId};
+use events::store::{Connections, history};
+use events::{Explanation, Mark, UserId};
 use serde::Serialize;
 
 use super::{CommandError, STATEMENT_TIMEOUT, TABLE_WIDTH};
 use crate::config::ExplainArguments;
 use crate::holding::{self, Holding, Holds};
 use crate::output::{print, print_json};
-use crate::projection::ProjectionError;
+use crate::projection::OtherHistory;
 
 /// Everything that `explain` shows.
 #[derive(Debug, Serialize)]
@@ -76,8 +76,9 @@ async fn now(log: &Connections, arguments: &ExplainArguments) -> Result<Report, 
     let holding = holding::look(&feed, *user, *tweet).await.map_err(CommandError::Feed)?;
     let question = Question::ask(log, *user, *tweet).await?;
     let (checkpoint, head) = (holding.position, question.head);
-    if checkpoint > head {
-        return Err(ProjectionError::Ahead { checkpoint, head }.into());
+    let mark = Mark { position: checkpoint, event_id: holding.event_id };
+    if !history::foreign(log, &[mark]).await.map_err(CommandError::Log)?.is_empty() {
+        return Err(CommandError::OtherHistory(OtherHistory(mark)));
     }
     let explanation = question.answer(log, head).await?;
     let read_model = if checkpoint == head {

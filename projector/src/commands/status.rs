@@ -6,14 +6,15 @@ use chrono::{DateTime, Utc};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use events::amqp::{self, Broker, BrokerError};
-use events::store::{Connections, outbox, read};
-use events::{Clock, Position};
+use events::store::{Connections, history, outbox, read};
+use events::{Clock, Mark, Position};
 use serde::Serialize;
 
 use super::{CommandError, STATEMENT_TIMEOUT, TABLE_WIDTH};
 use crate::config::StatusArguments;
 use crate::output::{print, print_json};
 use crate::progress::{self, Stored};
+use crate::projection::OtherHistory;
 use crate::{checkpoint, generation};
 
 /// Everything that `status` shows.
@@ -47,6 +48,8 @@ struct RelayStatus {
 #[derive(Debug, Serialize)]
 struct BrokerStatus {
     reachable: bool,
+    /// Why it is not.
+    error: Option<String>,
     queue_depth: Option<u32>,
     dead_letters: Option<u32>,
 }
@@ -55,10 +58,14 @@ struct BrokerStatus {
 struct FeedStatus {
     generation: i32,
     position: Position,
+    #[serde(skip)]
+    mark: Mark,
     /// Events in the log that are not readable yet.
     lag_events: i64,
     lag_seconds: f64,
     fence: i64,
+    /// Whether what has been applied is of the log's history.
+    is_of_this_log: bool,
     /// What a rollback would go back to.
     previous_generation: Option<i32>,
 }
@@ -76,7 +83,8 @@ struct RebuildStatus {
 /// Prints how far everything is.
 ///
 /// # Errors
-/// [`CommandError`] when a database is away. A broker that is away is part of the answer.
+/// [`CommandError`] when a database is away, or, after everything is printed, when the read model is of
+/// another history or something is behind. A broker that is away is part of the answer.
 pub async fn status(arguments: StatusArguments) -> Result<(), CommandError> {
     let log_database =
         arguments.databases.log_database()?.with_statement_timeout(STATEMENT_TIMEOUT);
@@ -92,7 +100,25 @@ pub async fn status(arguments: StatusArguments) -> Result<(), CommandError> {
     } else {
         print(|output| writeln!(output, "{}", table(&status)));
     }
-    Ok(())
+    status.verdict(arguments.behind_after as f64)
+}
+
+impl Status {
+    /// What a monitor should know of.
+    fn verdict(&self, behind_after: f64) -> Result<(), CommandError> {
+        let Self { relay, feed, .. } = self;
+        if !feed.is_of_this_log {
+            return Err(OtherHistory(feed.mark).into());
+        }
+        for (what, seconds) in
+            [("the relay", relay.lag_seconds), ("the read model", feed.lag_seconds)]
+        {
+            if seconds > behind_after {
+                return Err(CommandError::Behind { what, seconds });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Looks from the end of the way to its start, so that nothing seems to be behind only because it
@@ -108,6 +134,9 @@ async fn look(
     let rebuild = look_at_rebuild(feed, aside.next).await.map_err(CommandError::Feed)?;
     let outbox = outbox::load(log).await.map_err(CommandError::Log)?;
     let head = read::head(log).await.map_err(CommandError::Log)?;
+    let mark = checkpoint.mark();
+    let foreign = history::foreign(log, &[mark]).await.map_err(CommandError::Log)?;
+    let is_of_this_log = foreign.is_empty();
     let relay_seconds = waiting_seconds(log, outbox.position).await?;
     let feed_seconds = waiting_seconds(log, checkpoint.position).await?;
     Ok(Status {
@@ -123,6 +152,8 @@ async fn look(
         feed: FeedStatus {
             generation: checkpoint.generation,
             position: checkpoint.position,
+            mark,
+            is_of_this_log,
             lag_events: head.0 - checkpoint.position.0,
             lag_seconds: feed_seconds,
             fence: checkpoint.fence,
@@ -153,11 +184,11 @@ async fn waiting_seconds(log: &Connections, position: Position) -> Result<f64, C
 async fn look_at_broker(broker: &Broker) -> BrokerStatus {
     match queue_depths(broker).await {
         Ok((queue_depth, dead_letters)) => {
-            BrokerStatus { reachable: true, queue_depth, dead_letters }
+            BrokerStatus { reachable: true, error: None, queue_depth, dead_letters }
         }
         Err(error) => {
-            tracing::debug!(%error, "the broker could not be looked at");
-            BrokerStatus { reachable: false, queue_depth: None, dead_letters: None }
+            let error = Some(error.to_string());
+            BrokerStatus { reachable: false, error, queue_depth: None, dead_letters: None }
         }
     }
 }
@@ -193,12 +224,20 @@ fn table(status: &Status) -> Table {
         &relay.position.to_string(),
         &format!("{}; {leader}", lag(relay.lag_events, relay.lag_seconds)),
     ]);
-    table.add_row(["queue depth", &count(broker.queue_depth), amqp::FEED_QUEUE]);
+    let queue = broker.error.as_deref().unwrap_or(amqp::FEED_QUEUE);
+    table.add_row(["queue depth", &count(broker.queue_depth), queue]);
     table.add_row(["dead letters", &count(broker.dead_letters), amqp::FEED_DEAD_LETTER_QUEUE]);
     table.add_row([
         "feed checkpoint",
         &feed.position.to_string(),
-        &format!("{}; {generation}", lag(feed.lag_events, feed.lag_seconds)),
+        &format!(
+            "{}; {generation}",
+            if feed.is_of_this_log {
+                lag(feed.lag_events, feed.lag_seconds)
+            } else {
+                "of another history".to_owned()
+            }
+        ),
     ]);
     if let Some(previous) = feed.previous_generation {
         table.add_row([

@@ -11,8 +11,8 @@
 
 use std::time::Duration;
 
-use events::Position;
 use events::store::{CHECKPOINT_CHANNEL, Fault};
+use events::{Mark, Position};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{Claim, NEXT, PREVIOUS, TABLES};
@@ -73,8 +73,8 @@ pub struct Swapped {
 }
 
 impl Claim {
-    /// Makes the generation in `incoming` ([`NEXT`] or [`PREVIOUS`]) the live one, if `catch_up` can
-    /// bring it to the position that it is given.
+    /// Makes the generation in `incoming` ([`NEXT`] or [`PREVIOUS`]) the live one, once `catch_up` has
+    /// brought it to where the live one is, which it is given. It says how far it had to come.
     ///
     /// # Errors
     /// [`SwapError`]; nothing has changed. Only when the connection is cut in the very moment of the
@@ -82,7 +82,7 @@ impl Claim {
     pub async fn swap<E>(
         &mut self,
         incoming: &str,
-        catch_up: impl AsyncFnOnce(Position) -> Result<(), E>,
+        catch_up: impl AsyncFnOnce(Mark) -> Result<Position, E>,
     ) -> Result<Swapped, SwapError<E>> {
         let mut transaction = self.connection.begin().await?;
         match swap_within(&mut transaction, incoming, catch_up).await {
@@ -102,7 +102,7 @@ impl Claim {
 async fn swap_within<E>(
     transaction: &mut PgConnection,
     incoming: &str,
-    catch_up: impl AsyncFnOnce(Position) -> Result<(), E>,
+    catch_up: impl AsyncFnOnce(Mark) -> Result<Position, E>,
 ) -> Result<Swapped, SwapError<E>> {
     let live = live_schema(transaction).await?;
 
@@ -111,10 +111,13 @@ async fn swap_within<E>(
     lock(transaction, &live, &TABLES, "share update exclusive").await?;
     // From here on the projector stands still; readers go on.
     lock(transaction, &live, &["checkpoint"], "share row exclusive").await?;
-    let reached = sqlx::query_scalar!(r#"select position as "position: Position" from checkpoint"#)
-        .fetch_one(&mut *transaction)
-        .await?;
-    tokio::time::timeout(LAST_CATCH_UP_TIMEOUT, catch_up(reached))
+    let reached = sqlx::query_as!(
+        Mark,
+        r#"select position as "position: Position", event_id from checkpoint"#
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    let needed = tokio::time::timeout(LAST_CATCH_UP_TIMEOUT, catch_up(reached))
         .await
         .map_err(|_| SwapError::Behind)?
         .map_err(SwapError::CatchUp)?;
@@ -123,7 +126,7 @@ async fn swap_within<E>(
     wait_at_most(transaction, EXCLUSIVE_LOCK_TIMEOUT).await?;
     lock(transaction, &live, &TABLES, "access exclusive").await?;
     let swapped = exchange(transaction, &live, incoming).await?;
-    if swapped.position < reached {
+    if swapped.position < needed {
         return Err(SwapError::Behind);
     }
     Ok(swapped)

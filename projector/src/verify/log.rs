@@ -1,8 +1,9 @@
 //! Holding the log against itself: no holes, every event readable, each in its stream, versions
 //! without holes.
 
-use events::store::{Connections, read};
-use events::{Event, Position, RecordedEvent};
+use events::store::outbox::{self, Outbox};
+use events::store::{Connections, history, read};
+use events::{Event, Mark, Position, RecordedEvent};
 
 use super::{Differences, Part};
 
@@ -94,15 +95,14 @@ pub(super) async fn check_ends(
                 select coalesce(max((payload ->> 'user_id')::bigint), 0) from events
                 where type = 'UserRegistered'
             ) as "given!",
-            (select position from outbox order by revision desc limit 1) as "relayed!: Position",
-            (select coalesce(max(position), 0) from events) as "head!: Position",
             (select max(user_id) from accounts) as "registered: i64"
         "#
     )
     .fetch_one(log)
     .await?;
-    if row.relayed > row.head {
-        let what = format!("the relay's cursor is {}, beyond the head {}", row.relayed, row.head);
+    let Outbox { position, event_id, .. } = outbox::load(log).await?;
+    for mark in history::foreign(log, &[Mark { position, event_id }]).await? {
+        let what = format!("the relay's cursor is at {mark}, which the log does not have");
         differences.add(Part::Log, what, Vec::new());
     }
     if row.registered.is_some_and(|registered| registered > row.given) {
