@@ -9,7 +9,7 @@ use events::settings;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config: Config = settings::parse();
+    let config: Config = settings::parse(&["jwt_secret", "jwt_public_key"]);
     let logging = match Logging::start() {
         Ok(logging) => logging,
         Err(error) => return usage_error(&format!("api: {error}")),

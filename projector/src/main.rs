@@ -9,7 +9,7 @@ use projector::config::{Command, Config};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config: Config = settings::parse();
+    let config: Config = settings::parse(&[]);
     let logging = match Logging::start() {
         Ok(logging) => logging,
         Err(error) => return usage_error(&format!("projector: {error}")),

@@ -33,53 +33,48 @@ fn free_port() -> u16 {
     listener.local_addr().expect("it has an address").port()
 }
 
-async fn start_with_log_to(
-    log: Stdio,
-    output: Stdio,
-    system: &System,
-) -> (Process, Process, Rookery) {
-    let (port, amqp_url) = (free_port(), system.amqp_url());
-    let bind = format!("127.0.0.1:{port}");
-    let variables = [
-        ("DATABASE_URL", system.database.url.as_str()),
-        ("AMQP_URL", &amqp_url),
-        ("BIND", &bind),
-        // As much as there is, so that every pipe is filled.
-        ("RUST_LOG", "trace"),
-    ];
-    let api = Process::start_to("api", &[], &variables, output, log);
-    let projector = Process::start("projector", &["run"], &variables);
-    let client = Rookery::at(format!("http://{bind}"));
-    until("the api answers", async || {
-        let request = client.request(Method::GET, "/health/ready", None);
-        (Answer::if_any(request).await?.status == StatusCode::OK).then_some(())
-    })
-    .await;
-    (api, projector, client)
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_whose_log_goes_nowhere_works_on_and_stops_when_asked() {
-    let system = System::start().await;
+async fn programs_whose_log_goes_nowhere_work_on_and_stop_when_asked() {
+    let mut system = System::start().await;
     let ada = system.client.register("ada").await;
-    let (to_a_sleeper, _sleeper) = to_a_sleeper();
-    for log in [to_nobody(), to_a_full_disk(), to_a_sleeper] {
-        let (mut api, mut projector, client) = start_with_log_to(log, to_nobody(), &system).await;
+    system.caught_up().await;
+    system.projector.kill().await;
+    let (first, second) = (to_a_sleeper(), to_a_sleeper());
+    let logs =
+        [(to_nobody(), to_nobody()), (to_a_full_disk(), to_a_full_disk()), (first.0, second.0)];
+    for (api_log, projector_log) in logs {
+        let (bind, amqp_url) = (format!("127.0.0.1:{}", free_port()), system.amqp_url());
+        let variables = [
+            ("DATABASE_URL", system.database.url.as_str()),
+            ("AMQP_URL", &amqp_url),
+            ("BIND", &bind),
+            // As much as there is, so that every pipe is filled.
+            ("RUST_LOG", "trace"),
+        ];
+        let mut api = Process::start_to("api", &[], &variables, to_nobody(), api_log);
+        let mut projector =
+            Process::start_to("projector", &["run"], &variables, to_nobody(), projector_log);
+        let client = Rookery::at(format!("http://{bind}"));
+        let posted = async || {
+            let body = json!({ "content": "hello" });
+            let request = client.request(Method::POST, "/api/tweets", Some(ada)).json(&body);
+            let answer = Answer::if_any(request).await?;
+            (answer.status == StatusCode::CREATED).then_some(())
+        };
+        until("commands are accepted", posted).await;
+        system.caught_up().await;
         // A cut session is something to complain about.
         let cut = "select pg_terminate_backend(pid) from pg_stat_activity
             where datname = current_database() and pid <> pg_backend_pid()";
         for _ in 0..3 {
             sqlx::query(cut).execute(&system.log).await.unwrap();
-            until("commands are accepted again", async || {
-                let body = json!({ "content": "hello" });
-                let request = client.request(Method::POST, "/api/tweets", Some(ada)).json(&body);
-                (Answer::if_any(request).await?.status == StatusCode::CREATED).then_some(())
-            })
-            .await;
+            until("commands are accepted again", posted).await;
+            system.caught_up().await;
         }
-        for program in [&mut api, &mut projector] {
+        for (name, program) in [("api", &mut api), ("projector", &mut projector)] {
             program.signal("-TERM").await;
-            assert!(program.ended().await.success());
+            let ended = program.ended().await;
+            assert!(ended.success(), "{name}: {ended}");
         }
     }
     system.stop().await;

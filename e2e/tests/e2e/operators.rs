@@ -65,8 +65,6 @@ async fn an_empty_variable_is_as_if_it_were_not_set() {
     let (database, vhost) = (TestDatabase::create().await, Vhost::create().await);
     let empty = [
         "FEED_DATABASE_URL",
-        "JWT_SECRET",
-        "JWT_PUBLIC_KEY",
         "JWT_AUDIENCE",
         "TRUST_USER_HEADER",
         "FEED_CONNECTIONS",
