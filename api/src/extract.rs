@@ -7,8 +7,9 @@ use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, StatusCode, header};
+use chrono::{DateTime, Utc};
 use events::recorded::Metadata;
-use events::{TweetId, UserId};
+use events::{Position, TweetId, UserId};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -25,6 +26,10 @@ pub const LIMIT_MAX: i64 = 100;
 
 /// The most that a list skips. Skipping reads what it skips; a cursor does not.
 pub const SKIP_MAX: i64 = 10_000;
+
+/// The most items that a client keeps of a feed, for [`ChangesQuery`]: fifty pages of twenty, as many as
+/// are kept ready.
+const WINDOW_MAX: i64 = 1_000;
 
 /// The most characters of an idempotency key: room for a UUID and a prefix, twice over.
 const IDEMPOTENCY_KEY_MAX_CHARS: usize = 200;
@@ -56,12 +61,40 @@ pub struct TweetQuery {
     pub before: TweetId,
 }
 
-/// Where a page of a feed begins.
+/// Which page of a feed.
 #[derive(Debug, Clone, Copy)]
-pub struct FeedQuery {
-    pub page: Page,
-    pub before: Option<TweetId>,
-    pub at: Option<events::Position>,
+pub enum FeedQuery {
+    /// Down from the newest, or from `before`; as it was at a moment, if given.
+    Down { page: Page, before: Option<TweetId>, at: Option<Moment> },
+    /// Up from a tweet.
+    Up { page: Page, after: TweetId },
+}
+
+/// From when on changes are wanted, to how many of the newest items.
+#[derive(Debug, Clone, Copy)]
+pub struct ChangesQuery {
+    pub from: Moment,
+    pub window: i64,
+}
+
+/// A moment in the life of the log.
+#[derive(Debug, Clone, Copy)]
+pub enum Moment {
+    Position(Position),
+    /// The last position up to which every event had been recorded by then.
+    Time(DateTime<Utc>),
+}
+
+impl Moment {
+    fn parse(text: &str, field: &'static str) -> Result<Self, Problem> {
+        let position = text.parse::<Position>().ok().filter(|at| *at >= Position::START);
+        let time = || DateTime::parse_from_rfc3339(text).ok().map(|time| Self::Time(time.to_utc()));
+        position.map(Self::Position).or_else(time).ok_or_else(|| {
+            let detail =
+                "must be a position of the log, a number from 0 up, or a time as in RFC 3339";
+            Problem::invalid(field, detail)
+        })
+    }
 }
 
 /// What a command brings with it beside what it says.
@@ -138,7 +171,8 @@ struct ListQuery {
     limit: Option<i64>,
     before: Option<i64>,
     after: Option<i64>,
-    at: Option<i64>,
+    at: Option<String>,
+    from: Option<String>,
 }
 
 impl ListQuery {
@@ -200,14 +234,32 @@ impl<S: Send + Sync> FromRequestParts<S> for FeedQuery {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = ListQuery::read(parts, state).await?;
-        let before = query.before()?;
-        if query.at.is_some_and(|at| at < 0) {
-            return Err(Problem::invalid(
-                "at",
-                "must be a position of the log: a number from 0 up",
-            ));
+        let (before, page) = (query.before()?, query.page(20, "before")?);
+        let at = query.at.as_deref().map(|at| Moment::parse(at, "at")).transpose()?;
+        let Some(after) = query.after else { return Ok(Self::Down { page, before, at }) };
+        if after < 0 {
+            return Err(Problem::invalid("after", "must be a tweet id: a number from 0 up"));
         }
-        Ok(Self { page: query.page(20, "before")?, before, at: query.at.map(events::Position) })
+        if before.is_some() || query.skip.is_some() || at.is_some() {
+            return Err(Problem::invalid("after", "does not go with before, skip or at"));
+        }
+        Ok(Self::Up { page, after: TweetId(after) })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ChangesQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = ListQuery::read(parts, state).await?;
+        let Some(from) = &query.from else {
+            return Err(Problem::invalid("from", "is required: from where on changes are wanted"));
+        };
+        let window = query.limit.unwrap_or(20);
+        if !(1..=WINDOW_MAX).contains(&window) {
+            return Err(Problem::invalid("limit", format!("must be from 1 to {WINDOW_MAX}")));
+        }
+        Ok(Self { from: Moment::parse(from, "from")?, window })
     }
 }
 

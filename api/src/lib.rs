@@ -7,6 +7,7 @@ pub mod appender;
 pub mod authentication;
 mod body;
 mod caller;
+pub mod changes;
 pub mod config;
 pub mod domain;
 mod extract;

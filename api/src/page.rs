@@ -25,15 +25,41 @@ impl Page {
         next: impl FnOnce(&T) -> String,
     ) -> Response {
         let AsOf { position, value: mut items } = found;
+        let more = self.cut(&mut items);
+        let link = items.last().filter(|_| more).map(|last| link(&next(last), "next"));
+        with_link(AsOf { position, value: items }, link)
+    }
+
+    /// The same for a page that goes up: it was found from its lowest item on, and is answered newest
+    /// first. `prev` is the path of the page above an item.
+    pub fn answer_upward<T: Serialize>(
+        self,
+        found: AsOf<Vec<T>>,
+        prev: impl FnOnce(&T) -> String,
+    ) -> Response {
+        let AsOf { position, value: mut items } = found;
+        let more = self.cut(&mut items);
+        items.reverse();
+        let link = items.first().filter(|_| more).map(|first| link(&prev(first), "prev"));
+        with_link(AsOf { position, value: items }, link)
+    }
+
+    /// Takes off the one more, and says whether it was there.
+    fn cut<T>(self, items: &mut Vec<T>) -> bool {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let more = items.len() > limit;
         items.truncate(limit);
-        let link = items.last().filter(|_| more).map(|last| {
-            let link = format!("<{}>; rel=\"next\"", next(last));
-            HeaderValue::try_from(link).expect("digits and ASCII are a valid header")
-        });
-        let mut response = AsOf { position, value: items }.into_response();
-        response.headers_mut().extend(link.map(|link| (header::LINK, link)));
-        response
+        more
     }
+}
+
+fn link(path: &str, relation: &str) -> HeaderValue {
+    let link = format!("<{path}>; rel=\"{relation}\"");
+    HeaderValue::try_from(link).expect("digits and ASCII are a valid header")
+}
+
+fn with_link<T: Serialize>(found: AsOf<Vec<T>>, link: Option<HeaderValue>) -> Response {
+    let mut response = found.into_response();
+    response.headers_mut().extend(link.map(|link| (header::LINK, link)));
+    response
 }

@@ -26,6 +26,14 @@ pub struct AsOf<T> {
 #[derive(Debug, Clone, Copy)]
 pub struct MinPosition(pub Position);
 
+impl MinPosition {
+    /// The later of the two.
+    #[must_use]
+    pub fn and(self, position: Position) -> Self {
+        Self(self.0.max(position))
+    }
+}
+
 /// Sets `X-Log-Position` on an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct LogPosition(pub Position);

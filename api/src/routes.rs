@@ -49,6 +49,7 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
         .route("/subscriptions/{user_id}/followers", get(subscriptions::followers))
         .route("/subscriptions/{user_id}/following", get(subscriptions::following))
         .route("/feed", get(feed::page))
+        .route("/feed/changes", get(feed::changes_since))
         .route("/feed/stream", get(stream::open));
 
     let limited = ServiceBuilder::new()

@@ -84,7 +84,9 @@ async fn attempt(
     }
 
     let (state, known) = decision_store::load(&mut transaction, head, batch).await?;
-    let plan = batch::decide(batch, state, known, clock.now());
+    // Time in the log never goes back, whatever the clocks of those who append to it do.
+    let now = head.recorded_at.map_or(clock.now(), |last| last.max(clock.now()));
+    let plan = batch::decide(batch, state, known, now);
     if plan.is_empty() {
         transaction.rollback().await?;
         lent.give_back();

@@ -146,7 +146,8 @@ mod tests {
 
     impl Story {
         fn new() -> Self {
-            let head = Head { position: Position::START, last_user_id: UserId(0) };
+            let head =
+                Head { position: Position::START, recorded_at: None, last_user_id: UserId(0) };
             Self { state: DecisionState::at(head) }
         }
 

@@ -1,16 +1,19 @@
 //! `/api/feed`
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use events::store::read;
 use events::{Position, TweetId};
+use serde::Serialize;
 
 use crate::caller::Caller;
-use crate::extract::FeedQuery;
+use crate::changes::{Change, TooMany, changes};
+use crate::extract::{ChangesQuery, FeedQuery, Moment};
 use crate::position::{AsOf, MinPosition};
 use crate::problem::Problem;
 use crate::state::AppState;
 use crate::views::feed::NEWEST;
-use crate::views::{self, FeedItem};
+use crate::views::{self, FeedItem, Page};
 
 pub async fn page(
     State(state): State<AppState>,
@@ -18,34 +21,88 @@ pub async fn page(
     min: MinPosition,
     query: FeedQuery,
 ) -> Result<Response, Problem> {
-    let page = query.page.and_one_more();
-    let before = query.before.unwrap_or(NEWEST);
-    let found = match query.at {
-        None => {
-            let read = || views::feed::page(&state.feed, reader, before, page);
-            state.freshness.read(min, read).await?
+    let unknown = || format!("the calling user {reader} does not exist");
+    let feed = &state.feed;
+    match query {
+        FeedQuery::Down { page, before, at: None } => {
+            let (before, wanted) = (before.unwrap_or(NEWEST), page.and_one_more());
+            let read = || views::feed::page(feed, reader, before, wanted);
+            let found = state.freshness.read(min, read).await?.or_not_found(unknown)?;
+            Ok(page.answer(found, |last| next(page, None, last)))
         }
-        Some(at) => {
-            let min = MinPosition(min.0.max(reachable(&state, at, "at").await?));
-            let read = || views::feed::page_at(&state.feed, reader, before, page, at);
-            AsOf { position: at, ..state.freshness.read(min, read).await? }
+        FeedQuery::Down { page, before, at: Some(at) } => {
+            let (before, wanted) = (before.unwrap_or(NEWEST), page.and_one_more());
+            let at = reachable(&state, at, "at").await?;
+            let read = || views::feed::page_at(feed, reader, before, wanted, at);
+            let found = state.freshness.read(min.and(at), read).await?.or_not_found(unknown)?;
+            Ok(page.answer(AsOf { position: at, ..found }, |last| next(page, Some(at), last)))
         }
-    };
-    let found = found.or_not_found(|| format!("the calling user {reader} does not exist"))?;
-    Ok(query.page.answer(found, |last| next(&query, last)))
+        FeedQuery::Up { page, after } => {
+            let limit = page.and_one_more().limit;
+            let read = || views::feed::since(feed, reader, Position(after.0), limit);
+            let found = state.freshness.read(min, read).await?.or_not_found(unknown)?;
+            Ok(page.answer_upward(found, |first| {
+                format!("/api/feed/?after={}&limit={}", first.tweet_id, page.limit)
+            }))
+        }
+    }
 }
 
-/// A position that the log does not have will not come by waiting.
-/// `name` is what asked for it.
+/// What a client that holds the newest items as of `from` needs in order to hold them as of `to`.
+#[derive(Debug, Serialize)]
+struct FeedChanges {
+    from: Position,
+    to: Position,
+    /// Why a page has to be read anew instead.
+    reset: Option<&'static str>,
+    changes: Vec<Change>,
+}
+
+/// So many stays are read for each item that the client holds: enough for as many changes as it has
+/// items. Where there are more, a page anew is the shorter answer.
+const STAYS_PER_ITEM: i64 = 2;
+
+pub async fn changes_since(
+    State(state): State<AppState>,
+    Caller(reader): Caller,
+    min: MinPosition,
+    ChangesQuery { from, window }: ChangesQuery,
+) -> Result<Response, Problem> {
+    let from = reachable(&state, from, "from").await?;
+    let wanted = STAYS_PER_ITEM * window;
+    let read = || views::feed::stays(&state.feed, reader, from, wanted);
+    let AsOf { position: to, value: stays } = state
+        .freshness
+        .read(min.and(from), read)
+        .await?
+        .or_not_found(|| format!("the calling user {reader} does not exist"))?;
+    let are_all = i64::try_from(stays.len()).is_ok_and(|count| count < wanted);
+    let window = usize::try_from(window).unwrap_or(usize::MAX);
+    let (reset, changes) = match changes(&stays, are_all, from, to, window) {
+        Ok(changes) => (None, changes),
+        Err(TooMany) => {
+            (Some("so much has changed that a page is shorter than the changes"), Vec::new())
+        }
+    };
+    let value = FeedChanges { from, to, reset, changes };
+    Ok(AsOf { position: to, value }.into_response())
+}
+
+/// The position that `moment` is. One that the log does not have will not come by waiting; `name` is what
+/// asked for it.
 pub(super) async fn reachable(
     state: &AppState,
-    at: Position,
+    moment: Moment,
     name: &'static str,
 ) -> Result<Position, Problem> {
+    let at = match moment {
+        Moment::Position(at) => at,
+        Moment::Time(time) => return Ok(read::position_at(&state.log, time).await?),
+    };
     if at <= *state.log_head.borrow() {
         return Ok(at);
     }
-    let head = events::store::read::head(&state.log).await?;
+    let head = read::head(&state.log).await?;
     if at > head {
         let detail = format!("is past the end of the log, which is {head}");
         return Err(Problem::invalid(name, detail));
@@ -54,9 +111,9 @@ pub(super) async fn reachable(
 }
 
 /// The next page by cursor, whichever way this one was asked for.
-fn next(query: &FeedQuery, last: &FeedItem) -> String {
+fn next(page: Page, at: Option<Position>, last: &FeedItem) -> String {
     let TweetId(before) = last.tweet_id;
-    let limit = query.page.limit;
-    let at = query.at.map(|at| format!("&at={at}")).unwrap_or_default();
+    let limit = page.limit;
+    let at = at.map(|at| format!("&at={at}")).unwrap_or_default();
     format!("/api/feed/?before={before}&limit={limit}{at}")
 }

@@ -21,6 +21,7 @@ use tracing::{Instrument, Span};
 
 use super::feed::reachable;
 use crate::caller::Caller;
+use crate::extract::Moment;
 use crate::header;
 use crate::live::{Handed, NoStream, Place, STREAMS_MAX};
 use crate::position::{AsOf, LogPosition, MinPosition};
@@ -47,7 +48,7 @@ pub async fn open(
     LastEventId(last): LastEventId,
 ) -> Result<Response, Problem> {
     if let Some(last) = last {
-        reachable(&state, last, "Last-Event-ID").await?;
+        reachable(&state, Moment::Position(last), "Last-Event-ID").await?;
     }
     let place = state.live.join(reader).map_err(|error| match error {
         NoStream::Full => {

@@ -7,6 +7,7 @@ use events::{Position, TweetId, UserId};
 use sqlx::PgExecutor;
 
 use super::{FeedItem, Page};
+use crate::changes::{Cause, Stay};
 use crate::position::AsOf;
 
 /// Above every tweet: the first page.
@@ -117,6 +118,70 @@ pub async fn since(
         .fetch_all(executor)
         .await?;
     Ok(items(rows))
+}
+
+/// A row of stays. Without an item it only brings the position.
+struct StayRow {
+    position: Position,
+    known: bool,
+    tweet_id: Option<TweetId>,
+    content: Option<String>,
+    author_id: Option<UserId>,
+    author_username: Option<String>,
+    created_at: Option<DateTime<Utc>>,
+    since: Option<Position>,
+    /// 0 while it holds.
+    until: Option<Position>,
+    /// 0 while there is none.
+    author_deleted: Option<Position>,
+    /// 0 while there is none.
+    tweet_deleted: Option<Position>,
+}
+
+impl StayRow {
+    fn stay(self) -> Option<Stay> {
+        let (tweet_id, since) = (self.tweet_id?, self.since?);
+        let written = Position(tweet_id.0);
+        let entered = if written > since {
+            Cause { position: written, kind: "TweetCreated" }
+        } else {
+            Cause { position: since, kind: "Followed" }
+        };
+        let ends = [
+            Cause { position: self.until?, kind: "Unfollowed" },
+            Cause { position: self.author_deleted?, kind: "UserDeleted" },
+            Cause { position: self.tweet_deleted?, kind: "TweetDeleted" },
+        ];
+        let left = ends.into_iter().filter(|end| end.position > Position::START).min();
+        let item = FeedItem {
+            tweet_id,
+            content: self.content?,
+            author_id: self.author_id?,
+            author_username: self.author_username?,
+            created_at: self.created_at?,
+        };
+        Some(Stay { item, entered, left })
+    }
+}
+
+/// The stays in the feed of `reader` that did not end at or before `from`, of the newest tweets, at most
+/// `limit` of them. `None` when there is no such user.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn stays(
+    executor: impl PgExecutor<'_>,
+    reader: UserId,
+    from: Position,
+    limit: i64,
+) -> Result<AsOf<Option<Vec<Stay>>>, sqlx::Error> {
+    let rows = sqlx::query_file_as!(StayRow, "src/views/feed/stays.sql", reader.0, from.0, limit)
+        .fetch_all(executor)
+        .await?;
+    let (position, known) =
+        rows.first().map_or((Position::START, false), |row| (row.position, row.known));
+    let stays = rows.into_iter().filter_map(StayRow::stay).collect();
+    Ok(AsOf { position, value: known.then_some(stays) })
 }
 
 /// What is new in the feeds of several readers.

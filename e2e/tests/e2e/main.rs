@@ -2,6 +2,7 @@
 
 mod appender;
 mod authentication;
+mod changes;
 mod connections;
 mod explain;
 mod explain_command;

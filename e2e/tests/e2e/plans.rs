@@ -16,8 +16,8 @@ use events::event::{
 };
 use events::recorded::Metadata;
 use events::store::database::PLANNED_EACH_TIME;
-use events::store::{Connections, append, outbox, read};
-use events::{Clock, Event, Position, RecordedEvent, TweetId, UserId};
+use events::store::{Connections, append, history, outbox, read};
+use events::{Clock, Event, Mark, Position, RecordedEvent, TweetId, UserId};
 use projector::apply::apply;
 use projector::checkpoint;
 use serde_json::value::RawValue;
@@ -161,6 +161,9 @@ async fn reads(session: &Session) -> BTreeMap<&'static str, (i64, i64)> {
     count!("page of the past", 1_200, |one| {
         views::feed::page_at(one, reader, NEWEST, PAGE, past)
     });
+    count!("what was there since", 3_000, |one| {
+        views::feed::stays(one, reader, Position(end - 20), 40)
+    });
     count!("what is new since", 300, |one| {
         views::feed::since(one, reader, Position(end - 20), 21)
     });
@@ -176,6 +179,9 @@ async fn reads(session: &Session) -> BTreeMap<&'static str, (i64, i64)> {
     count!("following", 200, |one| views::follows::following(one, reader, UserId(0), PAGE));
     count!("the head of the log", 20, |one| read::head(one));
     count!("the next events", 100, |one| read::after(one, Position(100), 32));
+    count!("a position by its time", 100, |one| read::position_at(one, Clock::system().now()));
+    let mark = Mark { position: Position(end), event_id: Uuid::nil() };
+    count!("which history it is", 20, |one| history::foreign(one, &[mark]));
     count!("the outbox", 20, |one| outbox::load(one));
     let streams: Vec<String> = (1..=20).map(|number| format!("tweet-{number}")).collect();
     count!("the last of streams", 100, |one| read::last_of_streams(one, &streams));

@@ -14,6 +14,8 @@ use crate::recorded::Metadata;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     pub position: Position,
+    /// When its last event was recorded; `None` while there is none.
+    pub recorded_at: Option<DateTime<Utc>>,
     /// The id that was given last.
     pub last_user_id: UserId,
 }
@@ -49,14 +51,18 @@ pub async fn head(transaction: &mut PgConnection) -> Result<Head, sqlx::Error> {
         Head,
         r#"
         select
-            coalesce((select position from events order by position desc limit $1), 0)
-                as "position!: Position",
+            coalesce(last.position, 0) as "position!: Position",
+            last.recorded_at as "recorded_at?",
             coalesce((
                 select (payload ->> 'user_id')::bigint from events
                 where type = 'UserRegistered'
                 order by (payload ->> 'user_id')::bigint desc
                 limit $1
             ), 0) as "last_user_id!: UserId"
+        from (select) as one
+        left join lateral (
+            select position, recorded_at from events order by position desc limit $1
+        ) as last on true
         "#,
         NEWEST_ONE
     )

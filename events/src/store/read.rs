@@ -54,6 +54,38 @@ pub async fn recorded_at(
         .await
 }
 
+/// Where the log ended at `time`: the last position up to which every event had been recorded by then.
+/// Times in the log never go back, so it is found by halving.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn position_at(
+    executor: impl PgExecutor<'_>,
+    time: DateTime<Utc>,
+) -> Result<Position, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        with recursive search (low, high) as (
+            select 0::bigint, coalesce((select position from events order by position desc limit $2), 0)
+            union all
+            select
+                case when middle.recorded_at <= $1 then middle.position else low end,
+                case when middle.recorded_at <= $1 then high else middle.position - 1 end
+            from search
+            cross join lateral (
+                select position, recorded_at from events where position = (low + high + 1) / 2 limit 1
+            ) as middle
+            where low < high
+        )
+        select low as "position!: Position" from search where low = high
+        "#,
+        time,
+        NEWEST_ONE,
+    )
+    .fetch_one(executor)
+    .await
+}
+
 /// A row of the log as it comes from PostgreSQL.
 struct Row {
     position: Position,
