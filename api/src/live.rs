@@ -8,6 +8,7 @@
 //! change under one lock. A member that joins while the watcher looks is not in what that asks for,
 //! so it is told to read.
 
+mod turns;
 mod watcher;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use events::{Position, UserId};
 use metrics::{counter, gauge};
 use tokio::sync::mpsc;
 
+pub use turns::{Told, turns};
 pub use watcher::watch;
 
 /// The most open streams. Fewer than connections, so that requests find room beside them.
@@ -29,16 +31,18 @@ const WAITING_MAX: usize = 256;
 /// What a stream is handed.
 #[derive(Debug, Clone)]
 pub enum Handed {
-    /// A new item.
-    Item(Arc<LiveItem>),
+    /// A new item, or a turn.
+    Event(Arc<LiveEvent>),
     /// There is more than was handed over: read the feed up to here.
     ReadTo(Position),
 }
 
-/// An item, made ready once for all who get it.
+/// An event of the stream, made ready once for all who get it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct LiveItem {
+pub struct LiveEvent {
     pub position: Position,
+    /// What kind it is; `None` for an item.
+    pub name: Option<&'static str>,
     pub json: String,
 }
 
@@ -115,10 +119,10 @@ impl Live {
         (state.members.keys().copied().collect(), state.position)
     }
 
-    /// Hands over what a look found: `items` with their readers, in order, to `position`.
+    /// Hands over what a look found: `events` with their readers, in order, to `position`.
     fn hand_over(
         &self,
-        items: impl IntoIterator<Item = (Arc<LiveItem>, Vec<UserId>)>,
+        events: impl IntoIterator<Item = (Arc<LiveEvent>, Vec<UserId>)>,
         too_much: &[UserId],
         position: Position,
     ) {
@@ -130,10 +134,10 @@ impl Live {
             state.hand(*reader, &Handed::ReadTo(position), |id| !is_new(*reader, id));
         }
         let mut handed = 0;
-        for (item, readers) in items {
+        for (event, readers) in events {
             for reader in readers {
-                handed +=
-                    state.hand(reader, &Handed::Item(Arc::clone(&item)), |id| !is_new(reader, id));
+                handed += state
+                    .hand(reader, &Handed::Event(Arc::clone(&event)), |id| !is_new(reader, id));
             }
         }
         for (reader, newcomer) in &newcomers {
@@ -141,6 +145,14 @@ impl Live {
         }
         state.position = position;
         counter!("rookery_live_items_total").increment(handed);
+    }
+
+    /// Ends the streams of readers who left.
+    fn cut_off_gone(&self, gone: &[UserId]) {
+        let mut state = self.state();
+        for reader in gone {
+            state.members.remove(reader);
+        }
     }
 
     /// Ends every stream; those that come next begin at `position`.

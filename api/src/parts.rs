@@ -138,12 +138,13 @@ impl Parts {
     /// HTTP server.
     pub(crate) fn watch_feeds(
         &self,
+        log: Connections,
         feed: Connections,
         checkpoint: watch::Receiver<Position>,
         readable: watch::Receiver<Readable>,
     ) -> Live {
         let (live, stop) = (Live::default(), self.0.stop(HTTP));
-        let watching = live::watch(live.clone(), feed, checkpoint, readable, stop);
+        let watching = live::watch(live.clone(), log, feed, checkpoint, readable, stop);
         self.0.start(HTTP, "watching feeds", async move {
             watching.await;
             Ok(())

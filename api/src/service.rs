@@ -140,6 +140,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                 appender: parts.start_appender(log_database.connections(1), log_head),
                 log,
                 live: parts.watch_feeds(
+                    log_database.connections(1),
                     feed_database.connections(1),
                     checkpoint.clone(),
                     readable.clone(),

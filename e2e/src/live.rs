@@ -7,6 +7,17 @@ use serde_json::Value;
 use crate::client::Rookery;
 use crate::in_time;
 
+/// What a stream says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    Item(TweetId, UserId),
+    TweetRemoved(TweetId),
+    AuthorRemoved(UserId),
+    /// Older tweets of this author came in.
+    Followed(UserId),
+    Reset,
+}
+
 /// An open stream.
 #[derive(Debug)]
 pub struct LiveFeed {
@@ -40,23 +51,47 @@ impl LiveFeed {
         Some(Self { response, received: Vec::new(), last_event_id })
     }
 
-    /// The tweet of the next item; `None` when the stream has ended. The id of its event is its
-    /// position.
+    /// The tweet of the next item, passing over turns; `None` when the stream has ended.
     pub async fn next(&mut self) -> Option<TweetId> {
+        loop {
+            if let Told::Item(tweet, _) = self.told().await? {
+                return Some(tweet);
+            }
+        }
+    }
+
+    /// What it says next; `None` when it has ended. Ids never go back, that of an item is its tweet's
+    /// position, and that of a turn its cause's.
+    pub async fn told(&mut self) -> Option<Told> {
         loop {
             let block = in_time("a stream says something", self.block()).await?;
             let field = |name: &str| {
                 block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
             };
             if let Some(id) = field("id") {
-                self.last_event_id = id.parse().expect("a position");
+                let id = id.parse().expect("a position");
+                assert!(id >= self.last_event_id, "{id} after {}", self.last_event_id);
+                self.last_event_id = id;
             }
-            if let Some(data) = field("data") {
-                let item: Value = serde_json::from_str(data).expect("an item is JSON");
-                let tweet = TweetId(item["tweet_id"].as_i64().expect("an id"));
+            let Some(data) = field("data") else { continue };
+            let data: Value = serde_json::from_str(data).expect("data is JSON");
+            let id = |name: &str| data[name].as_i64();
+            let Some(name) = field("event") else {
+                let tweet = TweetId(id("tweet_id").expect("an item has an id"));
                 assert_eq!(tweet.0, self.last_event_id.0, "an item's id is its position");
-                return Some(tweet);
+                let author = UserId(id("author_id").expect("an item has an author"));
+                return Some(Told::Item(tweet, author));
+            };
+            if name != "reset" {
+                assert_eq!(data["cause"]["position"], self.last_event_id.0, "{data}");
             }
+            return Some(match (name, id("tweet_id"), id("author_id")) {
+                ("removed", Some(tweet), None) => Told::TweetRemoved(TweetId(tweet)),
+                ("removed", None, Some(author)) => Told::AuthorRemoved(UserId(author)),
+                ("followed", None, Some(author)) => Told::Followed(UserId(author)),
+                ("reset", None, None) => Told::Reset,
+                _ => panic!("{name}: {data}"),
+            });
         }
     }
 

@@ -23,7 +23,7 @@ use super::feed::reachable;
 use crate::caller::Caller;
 use crate::extract::Moment;
 use crate::header;
-use crate::live::{Handed, NoStream, Place, STREAMS_MAX};
+use crate::live::{Handed, LiveEvent, NoStream, Place, STREAMS_MAX, Told, turns};
 use crate::position::{AsOf, LogPosition, MinPosition};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -38,6 +38,10 @@ const COME_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// How many items are read at once where the feed itself has to be read.
 const READ_MAX_ITEMS: i64 = 100;
+
+/// From how far back a stream goes on; a client that was away for longer is told to read a page. Looking
+/// through so many events of the log takes some milliseconds.
+const RESUME_MAX_EVENTS: i64 = 100_000;
 
 /// `Last-Event-ID`: the position after which the stream goes on.
 pub struct LastEventId(Option<Position>);
@@ -131,11 +135,11 @@ impl FeedStream {
     /// The event for what the watcher handed over, unless the client has it already.
     fn take(&mut self, handed: Handed) -> Option<Event> {
         match handed {
-            Handed::Item(item) if item.position > self.at => {
-                self.at = item.position;
-                Some(event(item.position, &item.json))
+            Handed::Event(event) if event.position > self.at => {
+                self.at = event.position;
+                Some(frame(&event))
             }
-            Handed::Item(_) => None,
+            Handed::Event(_) => None,
             Handed::ReadTo(position) => {
                 self.read_to = Some(position);
                 None
@@ -143,7 +147,7 @@ impl FeedStream {
         }
     }
 
-    /// Reads the next items from the feed.
+    /// Reads what comes next from the feed and the log.
     async fn read(&mut self) -> Result<(), Problem> {
         let Some(to) = self.read_to else { return Ok(()) };
         let (feed, reader, at) = (&self.state.feed, self.reader, self.at);
@@ -154,14 +158,29 @@ impl FeedStream {
             .read(MinPosition(to), read)
             .await?
             .or_not_found(|| format!("the calling user {reader} does not exist"))?;
-        let are_all = items.len() < usize::try_from(READ_MAX_ITEMS).unwrap_or(usize::MAX);
-        for item in items {
-            self.at = Position(item.tweet_id.0);
-            let json = serde_json::to_string(&item).map_err(|_| Problem::internal())?;
-            self.ready.push_back(event(self.at, &json));
+        if position.0 - at.0 > RESUME_MAX_EVENTS {
+            self.ready.push_back(reset(position));
+            self.at = position;
+            self.read_to = None;
+            return Ok(());
         }
+        let are_all = items.len() < usize::try_from(READ_MAX_ITEMS).unwrap_or(usize::MAX);
+        let last = items.last().map(|item| Position(item.tweet_id.0));
+        let end = if are_all { position } else { last.unwrap_or(position) };
+
+        let mut events = Vec::with_capacity(items.len());
+        for item in items {
+            let json = serde_json::to_string(&item).map_err(|_| Problem::internal())?;
+            events.push(LiveEvent { position: Position(item.tweet_id.0), name: None, json });
+        }
+        let turns = turns(&self.state.log, feed, &[reader], at, end).await?;
+        // A tweet that was written since the client was here is one that it was never told of.
+        let known = |turn: &Told| turn.tweet.is_none_or(|tweet| tweet.0 <= at.0);
+        events.extend(turns.into_iter().filter(known).map(|turn| turn.event));
+        events.sort_by_key(|event| event.position);
+        self.ready.extend(events.iter().map(frame));
+        self.at = self.at.max(end);
         if are_all {
-            self.at = self.at.max(position);
             self.read_to = None;
         }
         Ok(())
@@ -173,8 +192,20 @@ fn heartbeat(at: Position) -> Event {
     Event::default().id(at.to_string())
 }
 
-fn event(position: Position, json: &str) -> Event {
-    Event::default().id(position.to_string()).data(json)
+fn frame(event: &LiveEvent) -> Event {
+    let frame = Event::default().id(event.position.to_string()).data(&event.json);
+    match event.name {
+        Some(name) => frame.event(name),
+        None => frame,
+    }
+}
+
+/// Says that too much happened since for all of it to be told.
+fn reset(position: Position) -> Event {
+    let reason =
+        format!("more than {RESUME_MAX_EVENTS} events ago: read a page and go on from here");
+    let json = serde_json::json!({ "reason": reason }).to_string();
+    Event::default().id(position.to_string()).event("reset").data(json)
 }
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");

@@ -2,8 +2,8 @@ use super::*;
 
 const ADA: UserId = UserId(1);
 
-fn item(position: i64) -> Arc<LiveItem> {
-    Arc::new(LiveItem { position: Position(position), json: "{}".to_owned() })
+fn item(position: i64) -> Arc<LiveEvent> {
+    Arc::new(LiveEvent { name: None, position: Position(position), json: "{}".to_owned() })
 }
 
 fn hand(live: &Live, position: i64) {
@@ -19,7 +19,7 @@ fn a_member_is_handed_what_is_new_above_where_it_joined() {
     assert_eq!(place.position, Position(3));
     live.begin_look();
     hand(&live, 4);
-    assert!(matches!(place.handed.try_recv(), Ok(Handed::Item(item)) if item.position.0 == 4));
+    assert!(matches!(place.handed.try_recv(), Ok(Handed::Event(item)) if item.position.0 == 4));
     assert_eq!(place.live_position(), Position(4));
 }
 
@@ -30,7 +30,7 @@ fn whoever_joins_during_a_look_is_told_to_read_and_handed_nothing_of_it() {
     live.begin_look();
     let mut during = live.join(ADA).unwrap();
     hand(&live, 5);
-    assert!(matches!(before.handed.try_recv(), Ok(Handed::Item(_))));
+    assert!(matches!(before.handed.try_recv(), Ok(Handed::Event(_))));
     assert!(matches!(during.handed.try_recv(), Ok(Handed::ReadTo(Position(5)))));
     assert!(during.handed.try_recv().is_err());
 }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Live, LiveItem};
+use super::{Live, LiveEvent, Told, turns};
 use crate::freshness::Readable;
 use crate::views::feed::news;
 
@@ -23,6 +23,7 @@ const LOOK_MAX_EVENTS: i64 = 256;
 /// open.
 pub async fn watch(
     live: Live,
+    log: Connections,
     feed: Connections,
     mut checkpoint: watch::Receiver<Position>,
     mut readable: watch::Receiver<Readable>,
@@ -39,7 +40,7 @@ pub async fn watch(
             }
             continue;
         }
-        match look(&live, &feed, announced).await {
+        match look(&live, &log, &feed, announced).await {
             Err(error) => {
                 let Ok(()) = retry.after(Failure::Retry(error), &shutdown).await else { break };
             }
@@ -58,6 +59,7 @@ pub async fn watch(
 /// crash of the server then took back: the look ends where the read model is.
 async fn look(
     live: &Live,
+    log: &Connections,
     feed: &Connections,
     announced: Position,
 ) -> Result<Position, sqlx::Error> {
@@ -72,14 +74,21 @@ async fn look(
     let began = Instant::now();
     let to = Position(announced.0.min(after.0 + LOOK_MAX_EVENTS));
     let found = news(feed, &readers, after, to).await?;
+    let turns = turns(log, feed, &readers, after, found.position).await?;
     histogram!("rookery_live_look_seconds").record(began.elapsed());
     if found.position <= after {
         return Ok(announced);
     }
     let items = found.value.tweets.into_iter().map(|(item, readers)| {
         let json = serde_json::to_string(&item).expect("an item is plain data");
-        (Arc::new(LiveItem { position: Position(item.tweet_id.0), json }), readers)
+        (LiveEvent { position: Position(item.tweet_id.0), name: None, json }, readers)
     });
-    live.hand_over(items, &found.value.too_much, found.position);
+    let gone: Vec<_> = turns.iter().filter_map(|turn| turn.gone).collect();
+    let turns = turns.into_iter().map(|Told { event, readers, .. }| (event, readers));
+    let mut events: Vec<_> =
+        items.chain(turns).map(|(event, readers)| (Arc::new(event), readers)).collect();
+    events.sort_by_key(|(event, _)| event.position);
+    live.hand_over(events, &found.value.too_much, found.position);
+    live.cut_off_gone(&gone);
     Ok(found.position)
 }

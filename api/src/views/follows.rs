@@ -1,5 +1,7 @@
 //! Who follows whom, as of a position. Everyone's own row, (u, u), is no part of any list.
 
+use std::collections::HashMap;
+
 use events::{Position, UserId};
 use sqlx::PgExecutor;
 
@@ -103,6 +105,38 @@ pub async fn following(
     .fetch_all(executor)
     .await?;
     Ok(of_owner(rows))
+}
+
+/// Who of `readers` follows each of `authors`, or is the author.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn among(
+    executor: impl PgExecutor<'_>,
+    authors: &[UserId],
+    readers: &[UserId],
+) -> Result<HashMap<UserId, Vec<UserId>>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select author.user_id as "author!: UserId", reader.user_id as "reader!: UserId"
+        from unnest($1::bigint[]) as author (user_id)
+        cross join unnest($2::bigint[]) as reader (user_id)
+        cross join lateral (
+            select from follows
+            where (follower_id, until_position, followed_id) = (reader.user_id, 0, author.user_id)
+            limit 1
+        ) as held
+        "#,
+        authors as _,
+        readers as _,
+    )
+    .fetch_all(executor)
+    .await?;
+    let mut followers: HashMap<UserId, Vec<UserId>> = HashMap::new();
+    for row in rows {
+        followers.entry(row.author).or_default().push(row.reader);
+    }
+    Ok(followers)
 }
 
 fn of_owner(rows: Vec<(bool, UserRow)>) -> AsOf<Option<Vec<User>>> {

@@ -23,4 +23,5 @@ mod sessions;
 mod snapshots;
 mod start;
 mod swap;
+mod turns;
 mod verification;

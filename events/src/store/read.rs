@@ -170,6 +170,36 @@ pub async fn after(
     Ok(rows.into_iter().map(RecordedEvent::from).collect())
 }
 
+/// The events after `after` up to `to` that take something out of feeds that are there, or bring in what was
+/// written before.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn turns(
+    executor: impl PgExecutor<'_>,
+    after: Position,
+    to: Position,
+) -> Result<Vec<RecordedEvent>, sqlx::Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select
+            position as "position: Position", event_id, stream, version, type as kind,
+            schema_version, payload as "payload: Json<Box<RawValue>>",
+            metadata as "metadata: Json<Metadata>", recorded_at
+        from events
+        where position > $1 and position <= $2
+            and type in ('Followed', 'Unfollowed', 'TweetDeleted', 'UserDeleted')
+        order by position
+        "#,
+        after.0,
+        to.0,
+    )
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.into_iter().map(RecordedEvent::from).collect())
+}
+
 /// The newest events of each of `streams` up to `position`, at most `limit` of each, in order.
 ///
 /// Within a stream versions go with positions, so the newest by the key (stream, version) are the
