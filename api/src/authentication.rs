@@ -5,6 +5,7 @@ mod ring_provider;
 mod token;
 
 use axum::http::{HeaderMap, HeaderName, header};
+use chrono::{DateTime, Utc};
 use events::UserId;
 
 pub use key::{Key, KeyError, SECRET_MIN_BYTES};
@@ -22,6 +23,14 @@ pub enum Authentication {
     Tokens(Box<Tokens>),
 }
 
+/// Who is calling, and until when that is proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proof {
+    pub user: UserId,
+    /// `None` where nothing says so.
+    pub expires: Option<DateTime<Utc>>,
+}
+
 const USER_ID: HeaderName = HeaderName::from_static("x-user-id");
 
 impl Authentication {
@@ -30,7 +39,7 @@ impl Authentication {
     ///
     /// # Errors
     /// 401 when they do not say, or cannot prove it; 400 when they say it twice.
-    pub fn caller(&self, headers: &HeaderMap) -> Result<UserId, Problem> {
+    pub fn caller(&self, headers: &HeaderMap) -> Result<Proof, Problem> {
         self.caller_if_any(headers)?.ok_or_else(|| match self {
             Self::UserHeader => {
                 let detail = "send your user id in X-User-ID";
@@ -52,10 +61,19 @@ impl Authentication {
     ///
     /// # Errors
     /// 401 when they say it and cannot prove it; 400 when they say it twice.
-    pub fn caller_if_any(&self, headers: &HeaderMap) -> Result<Option<UserId>, Problem> {
+    pub fn caller_if_any(&self, headers: &HeaderMap) -> Result<Option<Proof>, Problem> {
         match self {
             Self::UserHeader => named(headers),
             Self::Tokens(tokens) => proven(tokens, headers),
+        }
+    }
+
+    /// What a caller is asked for.
+    #[must_use]
+    pub fn challenge(&self) -> Challenge {
+        match self {
+            Self::UserHeader => Challenge::UserHeader,
+            Self::Tokens(_) => Challenge::Bearer,
         }
     }
 
@@ -69,17 +87,17 @@ impl Authentication {
     }
 }
 
-fn named(headers: &HeaderMap) -> Result<Option<UserId>, Problem> {
+fn named(headers: &HeaderMap) -> Result<Option<Proof>, Problem> {
     let Some(value) = once(headers, &USER_ID, "X-User-ID")? else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
-    let user_id = user_id(text.trim()).ok_or_else(|| {
+    let user = user_id(text.trim()).ok_or_else(|| {
         let detail = "X-User-ID must be a user id: a number from 1 up";
         Problem::unauthenticated(Challenge::UserHeader, detail)
     })?;
-    Ok(Some(user_id))
+    Ok(Some(Proof { user, expires: None }))
 }
 
-fn proven(tokens: &Tokens, headers: &HeaderMap) -> Result<Option<UserId>, Problem> {
+fn proven(tokens: &Tokens, headers: &HeaderMap) -> Result<Option<Proof>, Problem> {
     let value = once(headers, &header::AUTHORIZATION, "Authorization")
         .map_err(|problem| problem.challenging(Challenge::InvalidRequest))?;
     let Some(value) = value else { return Ok(None) };
@@ -95,7 +113,7 @@ fn proven(tokens: &Tokens, headers: &HeaderMap) -> Result<Option<UserId>, Proble
             Problem::unauthenticated(Challenge::Bearer, detail)
         })?;
     tokens
-        .user(token)
+        .proof(token)
         .map(Some)
         .map_err(|error| Problem::unauthenticated(Challenge::InvalidToken, error.to_string()))
 }

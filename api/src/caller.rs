@@ -16,7 +16,7 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        state.authentication.caller(&parts.headers).map(Self)
+        state.authentication.caller(&parts.headers).map(|proof| Self(proof.user))
     }
 }
 
@@ -27,6 +27,6 @@ impl OptionalFromRequestParts<AppState> for Caller {
         parts: &mut Parts,
         state: &AppState,
     ) -> Result<Option<Self>, Problem> {
-        Ok(state.authentication.caller_if_any(&parts.headers)?.map(Self))
+        Ok(state.authentication.caller_if_any(&parts.headers)?.map(|proof| Self(proof.user)))
     }
 }

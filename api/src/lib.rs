@@ -28,4 +28,5 @@ pub mod secret;
 mod server;
 pub mod service;
 mod state;
+pub mod ticket;
 pub mod views;

@@ -50,7 +50,8 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
         .route("/subscriptions/{user_id}/following", get(subscriptions::following))
         .route("/feed", get(feed::page))
         .route("/feed/changes", get(feed::changes_since))
-        .route("/feed/stream", get(stream::open));
+        .route("/feed/stream", get(stream::open))
+        .route("/feed/ticket", post(stream::ticket));
 
     let limited = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(overloaded))

@@ -11,7 +11,7 @@ use events::amqp::{Broker, BrokerError};
 use events::lifecycle::Ended;
 use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::schema::{Schema, SchemaError};
-use events::store::{ConnectError, Database};
+use events::store::{ConnectError, Database, outbox};
 use metrics_exporter_prometheus::BuildError;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -22,6 +22,7 @@ use crate::parts::{PartError, Parts};
 use crate::readiness::{Readiness, Standing};
 use crate::relay::{Relay, RelayState};
 use crate::state::AppState;
+use crate::ticket::Tickets;
 
 /// Connections to the log for requests that look at its head, and for what is done now and then. The
 /// appender and the relay have one each of their own.
@@ -46,6 +47,8 @@ pub enum ServiceError {
     Schema(#[from] SchemaError),
     #[error("cannot listen on {address}: {source}")]
     Bind { address: String, source: io::Error },
+    #[error("the log cannot be read: {0}")]
+    Log(sqlx::Error),
     #[error("the metrics could not be set up: {0}")]
     Metrics(#[from] BuildError),
     #[error("signals cannot be received: {0}")]
@@ -123,6 +126,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
         state
     });
     let log = log_database.connections(LOG_READ_CONNECTIONS);
+    let key = outbox::slice_key(&log).await.map_err(ServiceError::Log)?;
     parts.follow_log(log_database.clone(), log.clone(), log_head.clone());
 
     match listener {
@@ -147,6 +151,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                 ),
                 feed,
                 readiness,
+                tickets: Arc::new(Tickets::new(key)),
                 freshness: Freshness::new(checkpoint.clone(), readable, config.patience()),
                 log_head: log_head_seen,
                 checkpoint,

@@ -13,6 +13,7 @@ use crate::freshness::Freshness;
 use crate::live::Live;
 use crate::readiness::Readiness;
 use crate::relay::RelayState;
+use crate::ticket::Tickets;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +28,7 @@ pub struct AppState {
     pub readiness: Readiness,
     pub freshness: Freshness,
     pub live: Live,
+    pub tickets: Arc<Tickets>,
     pub log_head: watch::Receiver<Position>,
     pub checkpoint: watch::Receiver<Position>,
     /// `None` when this process runs no relay.

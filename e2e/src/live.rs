@@ -43,12 +43,20 @@ impl LiveFeed {
         if let Some(position) = last_event_id {
             request = request.header("Last-Event-ID", position.0);
         }
-        let response = request.send().await.ok()?;
+        Some(Self::of(request.send().await.ok()?))
+    }
+
+    /// The stream that `response` is.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn of(response: Response) -> Self {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let position = response.headers()["x-log-position"].to_str().expect("digits");
         let last_event_id = position.parse().expect("a position");
-        Some(Self { response, received: Vec::new(), last_event_id })
+        Self { response, received: Vec::new(), last_event_id }
     }
 
     /// The tweet of the next item, passing over turns; `None` when the stream has ended.

@@ -1,5 +1,6 @@
 //! Making tokens, true and false ones. The other side of it, which only checks, is in the api.
 
+use api::authentication::LEEWAY_SECONDS;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use events::UserId;
@@ -81,6 +82,13 @@ impl Issuer {
     #[must_use]
     pub fn token_for(&self, user: UserId) -> String {
         self.token(&json!({ "sub": user.0.to_string(), "exp": seconds_from_now(60) }))
+    }
+
+    /// A token for `user` that holds for some seconds only because clocks may differ.
+    #[must_use]
+    pub fn late_token_for(&self, user: UserId) -> String {
+        let late = i64::try_from(LEEWAY_SECONDS).expect("half a minute");
+        self.token(&json!({ "sub": user.0.to_string(), "exp": seconds_from_now(3 - late) }))
     }
 
     /// A token with `claims`.

@@ -1,12 +1,14 @@
 //! Bearer tokens: JSON Web Tokens (RFC 7519) whose `sub` is a user id.
 
-use events::UserId;
+use std::time::Duration;
+
+use chrono::DateTime;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation, decode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Key, ring_provider, user_id};
+use super::{Key, Proof, ring_provider, user_id};
 
 /// How far the clock of whoever signs may be off ours: clocks that are kept by NTP differ by far
 /// less, and a token that was stolen lives this much longer.
@@ -42,6 +44,8 @@ pub enum TokenError {
 struct Claims {
     #[serde(default)]
     sub: Value,
+    #[serde(default)]
+    exp: Value,
 }
 
 impl Tokens {
@@ -72,14 +76,19 @@ impl Tokens {
         }
     }
 
-    /// The user to whom `token` was given.
+    /// The user to whom `token` was given, and until when.
     ///
     /// # Errors
     /// [`TokenError`]
-    pub fn user(&self, token: &str) -> Result<UserId, TokenError> {
+    pub fn proof(&self, token: &str) -> Result<Proof, TokenError> {
         let decoded = decode::<Claims>(token, &self.key.decoding, &self.validation);
         let claims = decoded.map_err(|error| self.error(error.into_kind()))?.claims;
-        claims.sub.as_str().and_then(user_id).ok_or(TokenError::Subject)
+        let user = claims.sub.as_str().and_then(user_id).ok_or(TokenError::Subject)?;
+        // A date beyond all calendars is as good as none.
+        let since_epoch = claims.exp.as_f64().and_then(|exp| Duration::try_from_secs_f64(exp).ok());
+        let since_epoch = since_epoch.and_then(|since| chrono::Duration::from_std(since).ok());
+        let expires = since_epoch.and_then(|since| DateTime::UNIX_EPOCH.checked_add_signed(since));
+        Ok(Proof { user, expires })
     }
 
     fn error(&self, kind: ErrorKind) -> TokenError {

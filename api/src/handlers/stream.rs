@@ -8,21 +8,22 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, State};
-use axum::http::HeaderName;
+use axum::extract::{FromRequestParts, Query, State};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
-use events::{Position, UserId};
+use chrono::{DateTime, Utc};
+use events::{Clock, Position, UserId};
 use futures_util::stream;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, Span};
 
 use super::feed::reachable;
-use crate::caller::Caller;
+use crate::authentication::{LEEWAY_SECONDS, Proof};
 use crate::extract::Moment;
-use crate::header;
 use crate::live::{Handed, LiveEvent, NoStream, Place, STREAMS_MAX, Told, turns};
 use crate::position::{AsOf, LogPosition, MinPosition};
 use crate::problem::Problem;
@@ -32,6 +33,9 @@ use crate::views;
 /// After this much silence a stream says where it is, so that proxies keep it, a client that is gone
 /// is noticed, and one that comes back need not have old items looked through again.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// A stream lasts as long as its token would be accepted.
+const LEEWAY: chrono::Duration = chrono::Duration::seconds(LEEWAY_SECONDS.cast_signed());
 
 /// How long a client should wait before it comes back.
 const COME_BACK_AFTER: Duration = Duration::from_secs(1);
@@ -48,9 +52,14 @@ pub struct LastEventId(Option<Position>);
 
 pub async fn open(
     State(state): State<AppState>,
-    Caller(reader): Caller,
+    Listener(proof): Listener,
     LastEventId(last): LastEventId,
 ) -> Result<Response, Problem> {
+    let reader = proof.user;
+    let ends = proof.expires.map(|expires| {
+        let left = expires - Clock::system().now() + LEEWAY;
+        Instant::now() + left.to_std().unwrap_or_default()
+    });
     if let Some(last) = last {
         reachable(&state, Moment::Position(last), "Last-Event-ID").await?;
     }
@@ -68,6 +77,7 @@ pub async fn open(
         reader,
         place,
         at,
+        ends,
         ready: VecDeque::from([Event::default().retry(COME_BACK_AFTER)]),
     };
     // Before the first byte, so that it can still be an error.
@@ -84,6 +94,59 @@ pub async fn open(
     Ok((LogPosition(at), Sse::new(events)).into_response())
 }
 
+/// What a caller is given who cannot set headers.
+#[derive(Debug, Serialize)]
+struct Ticket {
+    ticket: String,
+    expires_at: DateTime<Utc>,
+}
+
+/// A ticket, good for any stream of the caller for a minute.
+pub async fn ticket(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Problem> {
+    let proof = state.authentication.caller(&headers)?;
+    let (ticket, expires_at) = state.tickets.give(proof, Clock::system().now());
+    let not_kept = [(header::CACHE_CONTROL, "no-store")];
+    Ok((not_kept, axum::Json(Ticket { ticket, expires_at })))
+}
+
+/// Who listens: by a ticket in the URL, or as every caller.
+pub struct Listener(Proof);
+
+/// The query of a stream, for clients that cannot set headers.
+#[derive(Debug, Deserialize)]
+struct StreamQuery {
+    ticket: Option<String>,
+    last_event_id: Option<String>,
+}
+
+impl StreamQuery {
+    async fn read<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Query::<Self>::from_request_parts(parts, state).await {
+            Ok(Query(query)) => Ok(query),
+            Err(error) => {
+                Err(Problem::malformed(StatusCode::UNPROCESSABLE_ENTITY, error.body_text()))
+            }
+        }
+    }
+}
+
+impl FromRequestParts<AppState> for Listener {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let Some(ticket) = StreamQuery::read(parts, state).await?.ticket else {
+            return state.authentication.caller(&parts.headers).map(Self);
+        };
+        let proof = state.tickets.take(&ticket, Clock::system().now());
+        proof.map(Self).map_err(|error| {
+            Problem::unauthenticated(state.authentication.challenge(), error.to_string())
+        })
+    }
+}
+
 struct FeedStream {
     state: AppState,
     reader: UserId,
@@ -92,6 +155,8 @@ struct FeedStream {
     at: Position,
     /// Up to where the feed itself has to be read first.
     read_to: Option<Position>,
+    /// When the login ends.
+    ends: Option<Instant>,
     ready: VecDeque<Event>,
 }
 
@@ -99,6 +164,9 @@ impl FeedStream {
     /// The next event; `None` ends the stream, and the client comes back.
     async fn next(&mut self) -> Option<Event> {
         loop {
+            if self.ends.is_some_and(|ends| ends <= Instant::now()) {
+                return None;
+            }
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
@@ -106,7 +174,9 @@ impl FeedStream {
                 self.read().await.ok()?;
                 continue;
             }
-            match timeout(HEARTBEAT, self.place.handed.recv()).await {
+            let heartbeat_at = Instant::now() + HEARTBEAT;
+            let until = self.ends.map_or(heartbeat_at, |ends| ends.min(heartbeat_at));
+            match timeout_at(until, self.place.handed.recv()).await {
                 Ok(Some(handed)) => {
                     if let Some(event) = self.take(handed) {
                         return Some(event);
@@ -210,10 +280,21 @@ fn reset(position: Position) -> Event {
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-impl<S: Sync> FromRequestParts<S> for LastEventId {
+/// The header goes before the query: a client that comes back by itself repeats its URL.
+impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        header::position(&parts.headers, &LAST_EVENT_ID, "Last-Event-ID").map(Self)
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let sent = crate::header::position(&parts.headers, &LAST_EVENT_ID, "Last-Event-ID")?;
+        let query = StreamQuery::read(parts, state).await?;
+        match (sent, query.last_event_id) {
+            (None, Some(text)) => {
+                let position = text.parse().ok().filter(|at| *at >= Position::START);
+                let detail = "must be a position of the log: a number from 0 up";
+                let position = position.ok_or_else(|| Problem::invalid("last_event_id", detail))?;
+                Ok(Self(Some(position)))
+            }
+            (sent, _) => Ok(Self(sent)),
+        }
     }
 }

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use e2e::client::{Answer, Rookery};
 use e2e::database::TestDatabase;
+use e2e::live::LiveFeed;
 use e2e::process::{Process, run};
 use e2e::system::{System, start_api};
 use e2e::token::{ED25519, Issuer, P256, RSA, seconds_from_now};
@@ -221,6 +222,58 @@ async fn only_authors_delete_tweets_and_only_users_delete_themselves() {
         assert_eq!(delete(&of_user, author).await, StatusCode::NOT_FOUND, "{mode}: gone");
     }
     api.kill().await;
+    system.stop().await;
+}
+
+/// A stream is a request that goes on: for as long as it may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_its_token_and_opens_by_a_ticket_too() {
+    let system = System::start().await;
+    let ada = system.client.register("ada").await;
+    let issuer = Issuer::with_p256();
+    let (mut api, rookery) = with_tokens(&system, &[("JWT_PUBLIC_KEY", P256.1)]).await;
+    let (mut other, elsewhere) = with_tokens(&system, &[("JWT_PUBLIC_KEY", P256.1)]).await;
+    let seen = system.caught_up().await;
+    let stream = |at: &Rookery, query: &str| {
+        at.request(Method::GET, &format!("/api/feed/stream?last_event_id={seen}{query}"), None)
+    };
+    let ticket_of = async |token: String| {
+        let request = rookery.request(Method::POST, "/api/feed/ticket", None).bearer_auth(token);
+        let answer = Answer::of(request).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        answer.body["ticket"].as_str().unwrap().to_owned()
+    };
+    let (lasting, late) = (issuer.token_for(ada), issuer.late_token_for(ada));
+    let of_lasting = ticket_of(lasting.clone()).await;
+    let of_late = ticket_of(late.clone()).await;
+
+    // By a ticket, at another api of the same log as well.
+    for at in [&rookery, &elsewhere] {
+        let opened = stream(at, &format!("&ticket={of_lasting}")).send().await.unwrap();
+        let mut live = LiveFeed::of(opened);
+        let tweet = system.client.tweet(ada, "hello").await;
+        while live.next().await.unwrap() != tweet {}
+    }
+    // What a token that ends soon has opened ends with it, whichever way.
+    let by_token = stream(&rookery, "").bearer_auth(&late).send().await.unwrap();
+    let by_ticket = stream(&rookery, &format!("&ticket={of_late}")).send().await.unwrap();
+    for opened in [by_token, by_ticket] {
+        let mut live = LiveFeed::of(opened);
+        while live.told().await.is_some() {}
+    }
+    let altered = of_lasting.replacen(&format!("{ada}."), "2.", 1);
+    for ticket in ["", "x", &altered] {
+        let refused = Answer::of(stream(&rookery, &format!("&ticket={ticket}"))).await;
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{ticket}");
+        assert!(refused.challenge.unwrap().starts_with("Bearer"));
+    }
+    let nobody = rookery.request(Method::POST, "/api/feed/ticket", None);
+    assert_eq!(Answer::of(nobody).await.status, StatusCode::UNAUTHORIZED);
+    for log in [api.log(), other.log()] {
+        assert!(!log.join("\n").contains(&of_lasting), "a ticket is never logged");
+    }
+    api.kill().await;
+    other.kill().await;
     system.stop().await;
 }
 
