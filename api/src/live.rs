@@ -21,8 +21,11 @@ use tokio::sync::mpsc;
 pub use turns::{Told, turns};
 pub use watcher::watch;
 
-/// The most open streams. Fewer than connections, so that requests find room beside them.
-pub const STREAMS_MAX: usize = 8_192;
+/// The most open streams.
+pub const STREAMS_MAX: usize = 10_000;
+
+/// The part of all connections, in fifths, that may be streams, so that requests find room beside them.
+const STREAMS_FIFTHS: usize = 4;
 
 /// The most items that wait for one stream; a client that takes them more slowly than they come is
 /// cut off, and reads what it missed when it comes back.
@@ -49,14 +52,14 @@ pub struct LiveEvent {
 /// Why a stream cannot be opened.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoStream {
-    /// There are [`STREAMS_MAX`] already.
-    Full,
+    /// There are so many already.
+    Full(usize),
     /// The process is stopping.
     Stopping,
 }
 
 /// The open streams. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Live(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
@@ -64,6 +67,7 @@ struct State {
     /// Everything up to here was handed over.
     position: Position,
     stopped: bool,
+    streams_max: usize,
     members: HashMap<UserId, Vec<Member>>,
     /// Who joined since the watcher began to look.
     newcomers: Vec<(UserId, u64)>,
@@ -90,6 +94,13 @@ pub struct Place {
 }
 
 impl Live {
+    /// No streams yet, in a server of at most so many connections.
+    #[must_use]
+    pub fn within(connections_max: usize) -> Self {
+        let streams_max = STREAMS_MAX.min(connections_max * STREAMS_FIFTHS / 5);
+        Self(Arc::new(Mutex::new(State { streams_max, ..State::default() })))
+    }
+
     /// Joins the open streams.
     ///
     /// # Errors
@@ -99,8 +110,8 @@ impl Live {
         if state.stopped {
             return Err(NoStream::Stopping);
         }
-        if state.count >= STREAMS_MAX {
-            return Err(NoStream::Full);
+        if state.count >= state.streams_max {
+            return Err(NoStream::Full(state.streams_max));
         }
         let (sender, handed) = mpsc::channel(WAITING_MAX);
         let id = state.next_id;

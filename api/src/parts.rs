@@ -142,8 +142,9 @@ impl Parts {
         feed: Connections,
         checkpoint: watch::Receiver<Position>,
         readable: watch::Receiver<Readable>,
+        connections_max: usize,
     ) -> Live {
-        let (live, stop) = (Live::default(), self.0.stop(HTTP));
+        let (live, stop) = (Live::within(connections_max), self.0.stop(HTTP));
         let watching = live::watch(live.clone(), log, feed, checkpoint, readable, stop);
         self.0.start(HTTP, "watching feeds", async move {
             watching.await;
@@ -177,10 +178,10 @@ impl Parts {
         Ok(handle)
     }
 
-    pub(crate) fn serve(&self, listener: TcpListener, state: AppState) {
+    pub(crate) fn serve(&self, listener: TcpListener, connections_max: usize, state: AppState) {
         let stop = self.0.stop(HTTP);
         self.0.start(HTTP, "the HTTP server", async move {
-            server::serve(listener, routes::service(state), stop).await;
+            server::serve(listener, connections_max, routes::service(state), stop).await;
             Ok(())
         });
     }

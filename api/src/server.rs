@@ -19,9 +19,9 @@ use tower_http::normalize_path::NormalizePath;
 
 use crate::lingering::{Linger, Lingering};
 
-/// The most open connections. Each idle one costs a few KiB; beyond this the next waits in the
-/// kernel until another closes.
-const CONNECTIONS_MAX: usize = 10_000;
+/// The most open connections: [`STREAMS_MAX`](crate::live::STREAMS_MAX) and a quarter more. Each idle one
+/// costs a few KiB; beyond this the next waits in the kernel until another closes.
+const CONNECTIONS_MAX: usize = 12_500;
 
 /// A connection that sends no whole request head for this long is closed, whether it is slow on
 /// purpose or only idle.
@@ -43,13 +43,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// stays below [`events::runtime::SHUTDOWN_DEADLINE`].
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves until `shutdown` is cancelled, then finishes the requests that are in flight.
+/// Serves up to `connections_max` connections until `shutdown` is cancelled, then finishes the requests that are in flight.
 pub async fn serve(
     listener: TcpListener,
+    connections_max: usize,
     service: NormalizePath<Router>,
     shutdown: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(connections_max()));
+    let room = Arc::new(Semaphore::new(connections_max));
     let connections = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
@@ -98,8 +99,8 @@ pub async fn serve(
     }
 }
 
-/// As many as there are file descriptors for, beside those that the rest of the process needs.
-fn connections_max() -> usize {
+/// How many connections there can be: as many as there are file descriptors for, beside those that the rest of the process needs.
+pub fn connections_max() -> usize {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => {
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);

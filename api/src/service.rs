@@ -21,6 +21,7 @@ use crate::freshness::Freshness;
 use crate::parts::{PartError, Parts};
 use crate::readiness::{Readiness, Standing};
 use crate::relay::{Relay, RelayState};
+use crate::server;
 use crate::state::AppState;
 use crate::ticket::Tickets;
 
@@ -132,6 +133,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
     match listener {
         None => tracing::info!("relay started, without HTTP"),
         Some((listener, address)) => {
+            let connections_max = server::connections_max();
             let feed = feed_database.connections(config.feed_connections);
             // One of its own: the requests may have all of those.
             let own = feed_database.connections(1);
@@ -148,6 +150,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                     feed_database.connections(1),
                     checkpoint.clone(),
                     readable.clone(),
+                    connections_max,
                 ),
                 feed,
                 readiness,
@@ -160,7 +163,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
             };
             let relay = !config.no_relay;
             tracing::info!(http.address = %address, http.callers = callers, relay, "listening");
-            parts.serve(listener, state);
+            parts.serve(listener, connections_max, state);
         }
     }
     Ok(parts.until_stopped().await?)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::client::Rookery;
 use crate::in_time;
@@ -40,6 +40,22 @@ impl RawConnection {
         let address = client.base.strip_prefix("http://").expect("an address");
         let stream = TcpStream::connect(address).await.expect("the api listens");
         Self { stream, received: Vec::new() }
+    }
+
+    /// Connects with as small a window as there is, so that what is not read waits at the other side.
+    pub async fn open_narrow(client: &Rookery) -> Self {
+        let address = client.base.strip_prefix("http://").expect("an address");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(1).expect("the system takes the least it allows");
+        let address = address.parse().expect("an address and a port");
+        let stream = socket.connect(address).await.expect("the api listens");
+        Self { stream, received: Vec::new() }
+    }
+
+    /// All that comes until the other side ends, as far as it is text.
+    pub async fn to_the_end(&mut self) -> String {
+        while self.more().await {}
+        String::from_utf8_lossy(&self.received).into_owned()
     }
 
     /// Sends `bytes`.

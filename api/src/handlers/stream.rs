@@ -24,7 +24,7 @@ use tracing::{Instrument, Span};
 use super::feed::reachable;
 use crate::authentication::{LEEWAY_SECONDS, Proof};
 use crate::extract::Moment;
-use crate::live::{Handed, LiveEvent, NoStream, Place, STREAMS_MAX, Told, turns};
+use crate::live::{Handed, LiveEvent, NoStream, Place, Told, turns};
 use crate::position::{AsOf, LogPosition, MinPosition};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -64,8 +64,8 @@ pub async fn open(
         reachable(&state, Moment::Position(last), "Last-Event-ID").await?;
     }
     let place = state.live.join(reader).map_err(|error| match error {
-        NoStream::Full => {
-            let detail = format!("{STREAMS_MAX} streams are open already");
+        NoStream::Full(count) => {
+            let detail = format!("{count} streams are open already");
             Problem::unavailable("too-many-streams", detail)
         }
         NoStream::Stopping => Problem::unavailable("stopping", "this instance is stopping"),

@@ -12,7 +12,7 @@ fn hand(live: &Live, position: i64) {
 
 #[test]
 fn a_member_is_handed_what_is_new_above_where_it_joined() {
-    let live = Live::default();
+    let live = Live::within(usize::MAX / 8);
     live.begin_look();
     hand(&live, 3);
     let mut place = live.join(ADA).unwrap();
@@ -25,7 +25,7 @@ fn a_member_is_handed_what_is_new_above_where_it_joined() {
 
 #[test]
 fn whoever_joins_during_a_look_is_told_to_read_and_handed_nothing_of_it() {
-    let live = Live::default();
+    let live = Live::within(usize::MAX / 8);
     let mut before = live.join(ADA).unwrap();
     live.begin_look();
     let mut during = live.join(ADA).unwrap();
@@ -37,7 +37,7 @@ fn whoever_joins_during_a_look_is_told_to_read_and_handed_nothing_of_it() {
 
 #[test]
 fn who_does_not_keep_up_is_cut_off_and_nobody_else() {
-    let live = Live::default();
+    let live = Live::within(usize::MAX / 8);
     let mut slow = live.join(ADA).unwrap();
     let mut fast = live.join(ADA).unwrap();
     let more = i64::try_from(WAITING_MAX).unwrap() + 1;
@@ -55,9 +55,9 @@ fn who_does_not_keep_up_is_cut_off_and_nobody_else() {
 
 #[test]
 fn there_are_so_many_places_and_one_that_is_given_up_is_free() {
-    let live = Live::default();
+    let live = Live::within(usize::MAX / 8);
     let mut places: Vec<Place> = (0..STREAMS_MAX).map(|_| live.join(ADA).unwrap()).collect();
-    assert_eq!(live.join(ADA).unwrap_err(), NoStream::Full);
+    assert_eq!(live.join(ADA).unwrap_err(), NoStream::Full(STREAMS_MAX));
     places.pop();
     assert!(live.join(ADA).is_ok());
     drop(places);
@@ -66,7 +66,7 @@ fn there_are_so_many_places_and_one_that_is_given_up_is_free() {
 
 #[test]
 fn stopping_ends_every_stream_and_opens_no_more() {
-    let live = Live::default();
+    let live = Live::within(usize::MAX / 8);
     let mut place = live.join(ADA).unwrap();
     live.stop();
     assert_eq!(place.handed.try_recv().unwrap_err(), mpsc::error::TryRecvError::Disconnected);

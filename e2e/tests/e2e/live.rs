@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use e2e::client::Answer;
 use e2e::live::LiveFeed;
 use e2e::process::run;
+use e2e::raw::RawConnection;
 use e2e::system::{System, start_api};
 use e2e::until;
 use events::{Position, TweetId, UserId};
@@ -196,7 +197,7 @@ async fn looks(rookery: &e2e::client::Rookery) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_streams_share_one_look() {
-    const READERS: usize = 200;
+    const READERS: usize = 1_000;
     let system = System::start().await;
     let rookery = &system.client;
     let ada = rookery.register("ada").await;
@@ -216,6 +217,48 @@ async fn many_streams_share_one_look() {
     let arrived = join_all(streams.iter_mut().map(LiveFeed::next)).await;
     assert_eq!(arrived, vec![Some(tweet); READERS]);
     assert_eq!(looks(rookery).await, before + 1, "one event, one look for everyone");
+    system.stop().await;
+}
+
+/// A reader that takes nothing is cut off, keeps nobody from anything, and misses nothing in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_takes_nothing_is_cut_off_and_resumes() {
+    let system = System::start().await;
+    let rookery = &system.client;
+    let (ada, bob) = (rookery.register("ada").await, rookery.register("bob").await);
+    rookery.follow(bob, ada).await;
+    let seen = system.caught_up().await;
+    let mut attentive = LiveFeed::open(rookery, bob, Some(seen)).await;
+    let mut asleep = RawConnection::open_narrow(rookery).await;
+    let open = format!(
+        "GET /api/feed/stream HTTP/1.1\r\nHost: x\r\nX-User-ID: {bob}\r\nLast-Event-ID: {seen}\r\n\r\n"
+    );
+    asleep.send(open.as_bytes()).await;
+
+    let cut_off = async || {
+        let metrics = rookery.get("/metrics", None).await.body;
+        metrics.as_str().unwrap().contains("rookery_live_cut_off_total 1")
+    };
+    let (mut tweets, content) = (Vec::new(), "🐦".repeat(280));
+    while !cut_off().await {
+        let posts = (0..200).map(|_| rookery.tweet(ada, &content));
+        let mut posted = join_all(posts).await;
+        posted.sort_unstable();
+        assert_eq!(attentive.take(posted.len()).await, posted, "others get everything at once");
+        tweets.extend(posted);
+        assert!(tweets.len() < 50_000, "it is never cut off");
+    }
+    // What it was sent before ends with the connection, and it goes on from there.
+    let text = asleep.to_the_end().await;
+    let last = text.rmatch_indices("\nid: ").find_map(|(at, _)| {
+        let (id, rest) = text[at + 5..].split_once('\n')?;
+        rest.contains("\n\n").then(|| id.parse::<Position>().expect("a position"))
+    });
+    let last = last.unwrap_or(seen);
+    let missed: Vec<_> = tweets.iter().copied().filter(|tweet| tweet.0 > last.0).collect();
+    assert!(!missed.is_empty());
+    let mut again = LiveFeed::open(rookery, bob, Some(last)).await;
+    assert_eq!(again.take(missed.len()).await, missed);
     system.stop().await;
 }
 
