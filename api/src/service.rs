@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use events::Position;
@@ -22,7 +21,7 @@ use crate::parts::{PartError, Parts};
 use crate::readiness::{Readiness, Standing};
 use crate::relay::{Relay, RelayState};
 use crate::server;
-use crate::state::AppState;
+use crate::state::Shared;
 use crate::ticket::Tickets;
 
 /// Connections to the log for requests that look at its head, and for what is done now and then. The
@@ -141,8 +140,8 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                 parts.follow_checkpoint(feed_database.clone(), own, log.clone(), standing);
             parts.start_forgetting(log.clone());
             let callers = authentication.description();
-            let state = AppState {
-                authentication: Arc::new(authentication),
+            let state = Shared {
+                authentication,
                 appender: parts.start_appender(log_database.connections(1), log_head),
                 log,
                 live: parts.watch_feeds(
@@ -154,7 +153,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                 ),
                 feed,
                 readiness,
-                tickets: Arc::new(Tickets::new(key)),
+                tickets: Tickets::new(key),
                 freshness: Freshness::new(checkpoint.clone(), readable, config.patience()),
                 log_head: log_head_seen,
                 checkpoint,
@@ -163,7 +162,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
             };
             let relay = !config.no_relay;
             tracing::info!(http.address = %address, http.callers = callers, relay, "listening");
-            parts.serve(listener, connections_max, state);
+            parts.serve(listener, connections_max, state.into());
         }
     }
     Ok(parts.until_stopped().await?)

@@ -1,5 +1,6 @@
 //! What every handler can reach.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use events::Position;
@@ -15,10 +16,13 @@ use crate::readiness::Readiness;
 use crate::relay::RelayState;
 use crate::ticket::Tickets;
 
-/// See the module. Cheap to clone.
+/// See the module. One count to clone: each layer around a handler does that with each request.
 #[derive(Clone)]
-pub struct AppState {
-    pub authentication: Arc<Authentication>,
+pub struct AppState(Arc<Shared>);
+
+/// What is shared.
+pub struct Shared {
+    pub authentication: Authentication,
     pub appender: Appender,
     /// Reads of the log: its head, and nothing that a page depends on.
     pub log: Connections,
@@ -28,10 +32,24 @@ pub struct AppState {
     pub readiness: Readiness,
     pub freshness: Freshness,
     pub live: Live,
-    pub tickets: Arc<Tickets>,
+    pub tickets: Tickets,
     pub log_head: watch::Receiver<Position>,
     pub checkpoint: watch::Receiver<Position>,
     /// `None` when this process runs no relay.
     pub relay: Option<watch::Receiver<RelayState>>,
     pub metrics: PrometheusHandle,
+}
+
+impl From<Shared> for AppState {
+    fn from(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
