@@ -67,6 +67,29 @@ async fn a_stream_says_what_left_a_feed_and_why() {
     system.stop().await;
 }
 
+/// Who was away for too long reads a page, and goes on from there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_from_too_long_ago_says_so_and_goes_on() {
+    let system = System::start().await;
+    let rookery = &system.client;
+    let (ada, bob) = (rookery.register("ada").await, rookery.register("bob").await);
+    rookery.follow(bob, ada).await;
+    // As if ada and her followers had come and gone all the time.
+    let many = "insert into events
+        select 3 + number, gen_random_uuid(), 'relationship-1-2', number,
+            case when number % 2 = 1 then 'Followed' else 'Unfollowed' end, 1,
+            '{\"follower_id\": 1, \"followed_id\": 2}', '{}', now()
+        from generate_series(1, 100010) number";
+    sqlx::query(many).execute(&system.log).await.unwrap();
+    let head = system.caught_up().await;
+    let mut stream = LiveFeed::open(rookery, bob, Some(Position(3))).await;
+    assert_eq!(stream.told().await, Some(Told::Reset));
+    assert_eq!(stream.last_event_id, head);
+    let tweet = rookery.tweet(ada, "and on it goes").await;
+    assert_eq!(stream.told().await, Some(Told::Item(tweet, ada)));
+    system.stop().await;
+}
+
 /// The whole feed as of one position, `min` or later; `None` when the api is away.
 async fn whole_feed(
     rookery: &Rookery,
