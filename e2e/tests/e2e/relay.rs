@@ -105,3 +105,29 @@ async fn when_the_leader_is_stopped_another_takes_over_and_the_first_stays_depos
     second.kill().await;
     system.stop().await;
 }
+
+/// The cursor names an event that the log does not have: nothing is published past it until somebody
+/// has done what the relay says. Commands go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_of_another_history_is_refused_and_published_anew() {
+    let mut system = System::start().await;
+    let ada = system.client.register("ada").await;
+    system.caught_up().await;
+    system.api.kill().await;
+    let foreign = "update outbox set event_id = gen_random_uuid()";
+    sqlx::query(foreign).execute(&system.log).await.unwrap();
+    let (mut api, client) = system.another_api(&[]).await;
+    let warning = api.logged("the relay was interrupted").await;
+    let said = warning["error"].as_str().unwrap();
+    assert!(said.contains("the outbox is of another history"), "{said}");
+    client.tweet(ada, "commands go on").await;
+    assert_eq!(outbox::load(&system.log).await.unwrap().position, Position(1));
+
+    let (_, way_out) = said.split_once("; ").unwrap();
+    let statement = way_out.strip_suffix(" publishes this log again").unwrap().to_owned();
+    sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&system.log).await.unwrap();
+    let head = system.caught_up().await;
+    assert_eq!(client.feed(ada, head).await.len(), 1);
+    api.kill().await;
+    system.stop().await;
+}
