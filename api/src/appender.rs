@@ -136,7 +136,8 @@ impl AppenderTask {
             Ok(answers) => answer_all(batch, answers),
             Err(AppendError::Statement(error)) if batch.len() > 1 => {
                 // One command the database cannot take must not fail its neighbours.
-                tracing::error!(%error, commands = batch.len(), "a batch was refused: appending one by one");
+                let request_ids = request_ids(&batch);
+                tracing::error!(%error, request.ids = request_ids, "a batch was refused; appending one by one");
                 for submission in batch {
                     Box::pin(self.append_once(vec![submission])).await;
                 }

@@ -175,16 +175,21 @@ struct ListQuery {
     from: Option<String>,
 }
 
-impl ListQuery {
-    async fn read<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Query::<Self>::from_request_parts(parts, state).await {
-            Ok(Query(query)) => Ok(query),
-            Err(error) => {
-                Err(Problem::malformed(StatusCode::UNPROCESSABLE_ENTITY, error.body_text()))
-            }
-        }
+/// Reads the query of a request.
+///
+/// # Errors
+/// 422 when a parameter does not fit or comes twice.
+pub async fn query<T: DeserializeOwned, S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+) -> Result<T, Problem> {
+    match Query::<T>::from_request_parts(parts, state).await {
+        Ok(Query(query)) => Ok(query),
+        Err(error) => Err(Problem::malformed(StatusCode::UNPROCESSABLE_ENTITY, error.body_text())),
     }
+}
 
+impl ListQuery {
     /// The page, for a list whose cursor is called `cursor`.
     fn page(&self, default_limit: i64, cursor: &str) -> Result<Page, Problem> {
         let (skip, limit) = (self.skip.unwrap_or(0), self.limit.unwrap_or(default_limit));
@@ -210,7 +215,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UserQuery {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query = ListQuery::read(parts, state).await?;
+        let query = query::<ListQuery, _>(parts, state).await?;
         let after = query.after.unwrap_or(0);
         if after < 0 {
             return Err(Problem::invalid("after", "must be a user id: a number from 0 up"));
@@ -223,7 +228,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TweetQuery {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query = ListQuery::read(parts, state).await?;
+        let query = query::<ListQuery, _>(parts, state).await?;
         let before = query.before()?.unwrap_or(NEWEST);
         Ok(Self { page: query.page(20, "before")?, before })
     }
@@ -233,7 +238,7 @@ impl<S: Send + Sync> FromRequestParts<S> for FeedQuery {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query = ListQuery::read(parts, state).await?;
+        let query = query::<ListQuery, _>(parts, state).await?;
         let (before, page) = (query.before()?, query.page(20, "before")?);
         let at = query.at.as_deref().map(|at| Moment::parse(at, "at")).transpose()?;
         let Some(after) = query.after else { return Ok(Self::Down { page, before, at }) };
@@ -251,7 +256,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ChangesQuery {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let query = ListQuery::read(parts, state).await?;
+        let query = query::<ListQuery, _>(parts, state).await?;
         let Some(from) = &query.from else {
             return Err(Problem::invalid("from", "is required: from where on changes are wanted"));
         };

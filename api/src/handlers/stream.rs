@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, Query, State};
+use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
@@ -23,7 +23,7 @@ use tracing::{Instrument, Span};
 
 use super::feed::reachable;
 use crate::authentication::{LEEWAY_SECONDS, Proof};
-use crate::extract::Moment;
+use crate::extract::{Moment, query};
 use crate::live::{Handed, LiveEvent, NoStream, Place, Told, turns};
 use crate::position::{AsOf, LogPosition, MinPosition};
 use crate::problem::Problem;
@@ -122,22 +122,11 @@ struct StreamQuery {
     last_event_id: Option<String>,
 }
 
-impl StreamQuery {
-    async fn read<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Query::<Self>::from_request_parts(parts, state).await {
-            Ok(Query(query)) => Ok(query),
-            Err(error) => {
-                Err(Problem::malformed(StatusCode::UNPROCESSABLE_ENTITY, error.body_text()))
-            }
-        }
-    }
-}
-
 impl FromRequestParts<AppState> for Listener {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let Some(ticket) = StreamQuery::read(parts, state).await?.ticket else {
+        let Some(ticket) = query::<StreamQuery, _>(parts, state).await?.ticket else {
             return state.authentication.caller(&parts.headers).map(Self);
         };
         let proof = state.tickets.take(&ticket, Clock::system().now());
@@ -286,8 +275,8 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let sent = crate::header::position(&parts.headers, &LAST_EVENT_ID, "Last-Event-ID")?;
-        let query = StreamQuery::read(parts, state).await?;
-        match (sent, query.last_event_id) {
+        let StreamQuery { last_event_id, .. } = query(parts, state).await?;
+        match (sent, last_event_id) {
             (None, Some(text)) => {
                 let position = text.parse().ok().filter(|at| *at >= Position::START);
                 let detail = "must be a position of the log: a number from 0 up";

@@ -7,7 +7,7 @@ use api::views::feed;
 use e2e::client::Answer;
 use e2e::database::TestDatabase;
 use e2e::history::{given, history};
-use e2e::model::Model;
+use e2e::model::{Model, read_log};
 use e2e::system::System;
 use events::{Position, RecordedEvent, TweetId, UserId};
 use projector::projection::Projection;
@@ -219,6 +219,22 @@ async fn pages_go_up_as_they_go_down() {
         let answer = rookery.get(&format!("/api/feed/?after=1&{with}"), Some(bob)).await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{with}");
     }
+    system.stop().await;
+}
+
+/// Somebody's clock was ahead: the next event is not recorded before the last.
+#[tokio::test(flavor = "multi_thread")]
+async fn time_in_the_log_never_goes_back() {
+    let system = System::start().await;
+    let rookery = &system.client;
+    let ada = rookery.register("ada").await;
+    let ahead = "insert into events
+        select 2, gen_random_uuid(), 'tweet-2', 1, 'TweetCreated', 1,
+            '{\"author_id\": 1, \"content\": \"from the future\"}', '{}', now() + interval '1 hour'";
+    sqlx::query(ahead).execute(&system.log).await.unwrap();
+    rookery.tweet(ada, "from now").await;
+    let log = read_log(&system.log).await;
+    assert_eq!(log[2].recorded_at, log[1].recorded_at);
     system.stop().await;
 }
 

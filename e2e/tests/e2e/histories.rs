@@ -84,6 +84,19 @@ async fn five_events(rookery: &Rookery) -> (UserId, UserId) {
     (ada, bob)
 }
 
+/// A site with five events, all applied, then stopped; and a backup of its log.
+async fn backed_up() -> (Site, TestDatabase, UserId, UserId) {
+    let site = Site::new().await;
+    let (mut api, rookery) = site.api().await;
+    let mut projector = site.projector().await;
+    let (ada, bob) = five_events(&rookery).await;
+    site.applied(Position(5)).await;
+    projector.kill().await;
+    api.kill().await;
+    let backup = site.log.backup().await;
+    (site, backup, ada, bob)
+}
+
 async fn tweets(rookery: &Rookery, author: UserId, count: usize) -> Position {
     let mut last = TweetId(0);
     for number in 0..count {
@@ -116,14 +129,7 @@ async fn everyone_refuses(site: &Site, rookery: &Rookery, bob: UserId) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_model_of_a_lost_history_is_refused_by_everyone_until_it_is_rebuilt() {
-    let site = Site::new().await;
-    let (mut api, rookery) = site.api().await;
-    let mut projector = site.projector().await;
-    let (ada, bob) = five_events(&rookery).await;
-    site.applied(Position(5)).await;
-    projector.kill().await;
-    api.kill().await;
-    let backup = site.log.backup().await;
+    let (site, backup, ada, bob) = backed_up().await;
     let (mut api, rookery) = site.api().await;
     let mut projector = site.projector().await;
     tweets(&rookery, ada, 3).await;
@@ -169,14 +175,7 @@ async fn a_read_model_of_a_lost_history_is_refused_by_everyone_until_it_is_rebui
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_a_lost_history_are_set_aside() {
-    let site = Site::new().await;
-    let (mut api, rookery) = site.api().await;
-    let mut projector = site.projector().await;
-    let (ada, bob) = five_events(&rookery).await;
-    site.applied(Position(5)).await;
-    projector.kill().await;
-    api.kill().await;
-    let backup = site.log.backup().await;
+    let (site, backup, ada, bob) = backed_up().await;
     // These wait in the queue when the log is lost.
     let (mut api, rookery) = site.api().await;
     let head = tweets(&rookery, ada, 3).await;

@@ -213,6 +213,9 @@ async fn a_request_that_is_no_request_gets_a_problem_too() {
         let request = rookery.request(Method::GET, "/api/feed", None).header("X-User-ID", bad);
         is_problem(&Answer::of(request).await, 401, "unauthenticated");
     }
+    // Also where nobody has to say who they are: one who does has to be right.
+    let request = rookery.request(Method::GET, "/api/users/1", None).header("X-User-ID", "one");
+    is_problem(&Answer::of(request).await, 401, "unauthenticated");
     for bad in ["", "x", "-1", "1.5"] {
         let request = rookery.request(Method::GET, "/api/users", None);
         is_problem(&Answer::of(request.header("X-Min-Log-Position", bad)).await, 422, "invalid");
