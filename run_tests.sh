@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test, on a real PostgreSQL and a real RabbitMQ that it brings up if they are not there.
+# Runs every test, on a real PostgreSQL, a real RabbitMQ and a real browser, which it brings up if they are not there.
 # Arguments go to the test runner: ./run_tests.sh forged
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -9,6 +9,7 @@ if [[ "${1:-}" == "--help" || "${1:-}" == "-h" ]]; then
     exit 0
 fi
 
+scripts/browser.sh
 scripts/services.sh up
 eval "$(scripts/services.sh env)"
 export DATABASE_URL AMQP_URL RABBITMQ_UI

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use events::UserId;
 
 pub use key::{Key, KeyError, SECRET_MIN_BYTES};
-pub use token::{LEEWAY_SECONDS, TokenError, Tokens};
+pub use token::{LEEWAY_SECONDS, TokenError, Tokens, WatcherClaim};
 
 use crate::header::once;
 use crate::problem::{Challenge, Problem};
@@ -68,6 +68,25 @@ impl Authentication {
         }
     }
 
+    /// Whether who sent `headers` may watch the pipeline. With the development login everyone may.
+    ///
+    /// # Errors
+    /// As [`Self::caller`], and 403 when they may not.
+    pub fn ensure_watcher(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Self::Tokens(tokens) = self else { return Ok(()) };
+        self.caller(headers)?;
+        let token = bearer(headers)?.unwrap_or_default();
+        match tokens.may_watch(token) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let detail = "the pipeline is shown to those whose token has the claim that \
+                              --pipeline-claim names";
+                Err(Problem::forbidden(detail))
+            }
+            Err(error) => Err(untrusted(&error)),
+        }
+    }
+
     /// What a caller is asked for.
     #[must_use]
     pub fn challenge(&self) -> Challenge {
@@ -98,24 +117,31 @@ fn named(headers: &HeaderMap) -> Result<Option<Proof>, Problem> {
 }
 
 fn proven(tokens: &Tokens, headers: &HeaderMap) -> Result<Option<Proof>, Problem> {
+    let Some(token) = bearer(headers)? else { return Ok(None) };
+    tokens.proof(token).map(Some).map_err(|error| untrusted(&error))
+}
+
+fn untrusted(error: &TokenError) -> Problem {
+    Problem::unauthenticated(Challenge::InvalidToken, error.to_string())
+}
+
+/// The token that came, if one did.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let value = once(headers, &header::AUTHORIZATION, "Authorization")
         .map_err(|problem| problem.challenging(Challenge::InvalidRequest))?;
     let Some(value) = value else { return Ok(None) };
-    let token = value
+    value
         .to_str()
         .ok()
         .and_then(|text| text.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim())
         .filter(|token| !token.is_empty())
+        .map(Some)
         .ok_or_else(|| {
             let detail = "Authorization must be the word Bearer and a token";
             Problem::unauthenticated(Challenge::Bearer, detail)
-        })?;
-    tokens
-        .proof(token)
-        .map(Some)
-        .map_err(|error| Problem::unauthenticated(Challenge::InvalidToken, error.to_string()))
+        })
 }
 
 /// The user id that `text` is, if it is one.

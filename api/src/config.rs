@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Parser;
 use clap::builder::{NonEmptyStringValueParser, RangedU64ValueParser};
 
-use crate::authentication::{Authentication, Key, Tokens};
+use crate::authentication::{Authentication, Key, Tokens, WatcherClaim};
+use crate::own_hosts::{Host, OwnHosts};
 use crate::secret::Secret;
 
 /// Rookery's HTTP service and outbox relay.
@@ -66,6 +67,17 @@ pub struct Config {
     /// What this service is called in the `aud` of tokens [default: only tokens without one are accepted].
     #[arg(long, env, value_name = "NAME", requires = "jwt_key", value_parser = NonEmptyStringValueParser::new())]
     pub jwt_audience: Option<String>,
+
+    /// The claim of those who may watch the pipeline: NAME, which has to be true, or NAME=VALUE [default: nobody may].
+    #[arg(long, env, value_name = "CLAIM", requires = "jwt_key")]
+    pub pipeline_claim: Option<WatcherClaim>,
+
+    /// Names by which browsers may reach this service, beside localhost, where X-User-ID is believed.
+    ///
+    /// Any other `Host` is refused: a page of somebody else's, whose name leads here (DNS rebinding), could
+    /// act as any user. A gateway that passes its own name on needs it here.
+    #[arg(long, env, value_name = "NAME", value_delimiter = ',')]
+    pub allowed_hosts: Vec<Host>,
 
     /// Believe X-User-ID on any address, because a gateway in front sets it and strips what clients send.
     #[arg(long, env)]
@@ -132,8 +144,16 @@ impl Config {
                           who is calling, or a token does";
             return Err(detail.to_owned());
         }
-        let tokens = Tokens::new(key, self.jwt_audience.as_deref());
+        let watcher = self.pipeline_claim.clone();
+        let tokens = Tokens::new(key, self.jwt_audience.as_deref(), watcher);
         Ok(Authentication::Tokens(Box::new(tokens)))
+    }
+
+    /// The hosts that requests may be for, where it matters.
+    #[must_use]
+    pub fn own_hosts(&self) -> Option<OwnHosts> {
+        let believed = self.jwt_secret.is_none() && self.jwt_public_key.is_none();
+        believed.then(|| OwnHosts::new(&self.allowed_hosts))
     }
 
     /// See `--min-position-patience-ms`.

@@ -77,6 +77,13 @@ pub struct ChangesQuery {
     pub window: i64,
 }
 
+/// Which tweet is explained, and as of when.
+#[derive(Debug, Clone, Copy)]
+pub struct ExplainQuery {
+    pub tweet: TweetId,
+    pub at: Option<Moment>,
+}
+
 /// A moment in the life of the log.
 #[derive(Debug, Clone, Copy)]
 pub enum Moment {
@@ -173,6 +180,7 @@ struct ListQuery {
     after: Option<i64>,
     at: Option<String>,
     from: Option<String>,
+    tweet: Option<i64>,
 }
 
 /// Reads the query of a request.
@@ -265,6 +273,19 @@ impl<S: Send + Sync> FromRequestParts<S> for ChangesQuery {
             return Err(Problem::invalid("limit", format!("must be from 1 to {WINDOW_MAX}")));
         }
         Ok(Self { from: Moment::parse(from, "from")?, window })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ExplainQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = query::<ListQuery, _>(parts, state).await?;
+        let tweet = query.tweet.filter(|tweet| *tweet > 0).map(TweetId).ok_or_else(|| {
+            Problem::invalid("tweet", "is required: the id of a tweet, a number from 1 up")
+        })?;
+        let at = query.at.as_deref().map(|at| Moment::parse(at, "at")).transpose()?;
+        Ok(Self { tweet, at })
     }
 }
 

@@ -2,10 +2,12 @@
 
 pub mod feed;
 pub mod health;
+pub mod pipeline;
 pub mod stream;
 pub mod subscriptions;
 pub mod tweets;
 pub mod users;
+pub mod web;
 
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;

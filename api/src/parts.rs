@@ -5,6 +5,7 @@ use std::time::Duration;
 use events::lifecycle::{Ended, Lifecycle};
 use events::runtime::log_lines_dropped;
 use events::store::follow::follow;
+use events::store::hops::{Recorder, RelayHop};
 use events::store::schema::{Schema, SchemaError};
 use events::store::{CHECKPOINT_CHANNEL, Connections, Database, Fault, LOG_CHANNEL, history, read};
 use events::{Clock, Mark, Position};
@@ -52,6 +53,18 @@ impl Parts {
     pub(crate) fn start_relay(&self, relay: Relay) {
         let stop = self.0.stop(RELAY);
         self.0.start(RELAY, "the relay", async move { Ok(relay.run(stop).await?) });
+    }
+
+    /// What the relay does, for those who watch. A lost tail of it is no loss.
+    pub(crate) fn record_hops(&self, log: &Database) -> Recorder<RelayHop> {
+        let log = log.clone().with_settings([("synchronous_commit", "off")]);
+        let (recorder, recording) = Recorder::new(log.connections(1));
+        let stop = self.0.stop(RELAY);
+        self.0.start(RELAY, "recording hops", async move {
+            recording.run(stop).await;
+            Ok(())
+        });
+        recorder
     }
 
     pub(crate) fn start_appender(

@@ -97,6 +97,12 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Not yours", detail)
     }
 
+    /// For a request that is meant for another host, or comes from a page of another.
+    #[must_use]
+    pub fn foreign(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "foreign", "From elsewhere", detail)
+    }
+
     #[must_use]
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)

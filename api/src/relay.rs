@@ -11,13 +11,14 @@ mod publisher;
 
 use std::time::Duration;
 
-use events::amqp::{Broker, BrokerError};
+use events::amqp::{Broker, BrokerError, Queue};
 use events::retry::{Failure, Retry};
 use events::slice::{Slice, SliceError};
+use events::store::hops::{Recorder, RelayHop};
 use events::store::outbox::{self, Lead, LeadError};
 use events::store::read;
 use events::store::{Connections, history};
-use events::{Mark, Position};
+use events::{Clock, Mark, Position};
 use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -56,6 +57,14 @@ pub enum RelayState {
     Leading,
 }
 
+/// What this process knows of its relay and the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayStatus {
+    pub state: RelayState,
+    /// The feed's queue at the last look; `None` when there is no connection, or no such queue.
+    pub feed_queue: Option<Queue>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Relay {
@@ -64,7 +73,8 @@ pub struct Relay {
     /// How this relay is called in the outbox and in the RabbitMQ UI.
     name: String,
     log_head: watch::Receiver<Position>,
-    state: watch::Sender<RelayState>,
+    status: watch::Sender<RelayStatus>,
+    hops: Recorder<RelayHop>,
 }
 
 /// Why a session of the relay ended.
@@ -98,16 +108,17 @@ impl From<RelayError> for Failure<RelayError> {
 }
 
 impl Relay {
-    /// A relay that wakes when `log_head` moves and shows what it does in `state`.
+    /// A relay that wakes when `log_head` moves, shows what it does in `status` and records it in `hops`.
     #[must_use]
     pub fn new(
         log: Connections,
         broker: Broker,
         name: String,
         log_head: watch::Receiver<Position>,
-        state: watch::Sender<RelayState>,
+        status: watch::Sender<RelayStatus>,
+        hops: Recorder<RelayHop>,
     ) -> Self {
-        Self { log, broker, name, log_head, state }
+        Self { log, broker, name, log_head, status, hops }
     }
 
     /// Publishes until `shutdown` is cancelled, reconnecting for ever.
@@ -143,6 +154,7 @@ impl Relay {
         self.enter(RelayState::Standby);
         while !shutdown.is_cancelled() {
             publisher.check()?;
+            self.look_at_queue(&publisher).await?;
             if let Some(lead) = outbox::take_lead(&self.log, &self.name, LEASE).await? {
                 return self.lead(&publisher, lead, shutdown).await;
             }
@@ -209,6 +221,7 @@ impl Relay {
             if renewed.elapsed() >= LEASE_CHECK {
                 outbox::move_cursor(&self.log, lead.fence, cursor, LEASE).await?;
                 renewed = Instant::now();
+                self.look_at_queue(publisher).await?;
             }
         }
     }
@@ -238,7 +251,9 @@ impl Relay {
             return Err(hole.into());
         }
         let slices = Slice::cut(events)?;
+        let published_at = Clock::system().now();
         let published = self.publish_as_leader(publisher, fence, *cursor, &slices).await?;
+        let confirmed_at = Clock::system().now();
         let confirmed = published.count();
         if confirmed > 0 {
             let moved_to = slices[confirmed - 1].mark();
@@ -248,6 +263,12 @@ impl Relay {
             );
             counter!("rookery_relay_confirmed_slices_total").increment(confirmed as u64);
             gauge!("rookery_relay_position").set(moved_to.position.0 as f64);
+            self.hops.record(RelayHop {
+                first: cursor.position.next(),
+                last: moved_to.position,
+                published_at,
+                confirmed_at,
+            });
             *cursor = moved_to;
         }
         Ok(published)
@@ -274,9 +295,22 @@ impl Relay {
     }
 
     fn enter(&self, state: RelayState) {
-        self.state.send_replace(state);
+        self.status.send_modify(|status| {
+            status.state = state;
+        });
         gauge!("rookery_relay_leading").set(f64::from(u8::from(state == RelayState::Leading)));
         let connected = matches!(state, RelayState::Standby | RelayState::Leading);
         gauge!("rookery_relay_broker_connected").set(f64::from(u8::from(connected)));
+        if !connected {
+            self.status.send_modify(|status| status.feed_queue = None);
+        }
+    }
+
+    async fn look_at_queue(&self, publisher: &Publisher) -> Result<(), RelayError> {
+        let feed_queue = publisher.feed_queue().await?;
+        self.status.send_if_modified(|status| {
+            std::mem::replace(&mut status.feed_queue, feed_queue) != feed_queue
+        });
+        Ok(())
     }
 }

@@ -20,7 +20,8 @@ use tower_http::trace::TraceLayer;
 
 use crate::appender::Refusal;
 use crate::body::whole_body_first;
-use crate::handlers::{feed, health, stream, subscriptions, tweets, users};
+use crate::handlers::{feed, health, pipeline, stream, subscriptions, tweets, users, web};
+use crate::own_hosts::only_own_hosts;
 use crate::problem::Problem;
 use crate::state::AppState;
 
@@ -43,6 +44,7 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
         .route("/users/{id}", get(users::find).delete(users::delete))
         .route("/tweets", post(tweets::create))
         .route("/tweets/{id}", get(tweets::find).delete(tweets::delete))
+        .route("/tweets/{id}/delivery", get(pipeline::delivery))
         .route("/tweets/user/{user_id}", get(tweets::by_author))
         .route("/subscriptions/follow", post(subscriptions::follow))
         .route("/subscriptions/unfollow/{followed_id}", delete(subscriptions::unfollow))
@@ -50,8 +52,10 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
         .route("/subscriptions/{user_id}/following", get(subscriptions::following))
         .route("/feed", get(feed::page))
         .route("/feed/changes", get(feed::changes_since))
+        .route("/feed/explain", get(feed::explain))
         .route("/feed/stream", get(stream::open))
-        .route("/feed/ticket", post(stream::ticket));
+        .route("/feed/ticket", post(stream::ticket))
+        .route("/pipeline", get(pipeline::look));
 
     let limited = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(overloaded))
@@ -59,8 +63,12 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
         .layer(GlobalConcurrencyLimitLayer::new(IN_FLIGHT_MAX))
         .layer(middleware::from_fn(in_time));
 
+    let own_hosts = middleware::from_fn_with_state(state.own_hosts.clone(), only_own_hosts);
     let router = Router::new()
         .nest("/api", api.layer(limited))
+        .route("/", get(web::index))
+        .route("/assets/{version}/{*path}", get(web::asset))
+        .route_layer(own_hosts)
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -18,11 +18,13 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::freshness::Freshness;
 use crate::parts::{PartError, Parts};
+use crate::pipeline::{Pipeline, Told};
 use crate::readiness::{Readiness, Standing};
-use crate::relay::{Relay, RelayState};
+use crate::relay::{Relay, RelayState, RelayStatus};
 use crate::server;
 use crate::state::Shared;
 use crate::ticket::Tickets;
+use crate::web::Web;
 
 /// Connections to the log for requests that look at its head, and for what is done now and then. The
 /// appender and the relay have one each of their own.
@@ -118,10 +120,12 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
     let parts = Parts::new(shutdown);
 
     let relay_state = broker.map(|broker| {
-        let (sender, state) = watch::channel(RelayState::Disconnected);
+        let unknown = RelayStatus { state: RelayState::Disconnected, feed_queue: None };
+        let (sender, state) = watch::channel(unknown);
         let name = instance_name("relay");
         let log = log_database.connections(1);
-        let relay = Relay::new(log, broker, name, log_head_seen.clone(), sender);
+        let hops = parts.record_hops(&log_database);
+        let relay = Relay::new(log, broker, name, log_head_seen.clone(), sender, hops);
         parts.start_relay(relay);
         state
     });
@@ -140,7 +144,16 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                 parts.follow_checkpoint(feed_database.clone(), own, log.clone(), standing);
             parts.start_forgetting(log.clone());
             let callers = authentication.description();
+            let told = Told {
+                log_head: log_head_seen.clone(),
+                checkpoint: checkpoint.clone(),
+                readable: readable.clone(),
+                relay: relay_state.clone(),
+            };
             let state = Shared {
+                web: Web::for_login(&authentication),
+                pipeline: Pipeline::new(&log_database, &feed_database, told),
+                own_hosts: config.own_hosts(),
                 authentication,
                 appender: parts.start_appender(log_database.connections(1), log_head),
                 log,

@@ -12,9 +12,12 @@ use crate::appender::Appender;
 use crate::authentication::Authentication;
 use crate::freshness::Freshness;
 use crate::live::Live;
+use crate::own_hosts::OwnHosts;
+use crate::pipeline::Pipeline;
 use crate::readiness::Readiness;
-use crate::relay::RelayState;
+use crate::relay::RelayStatus;
 use crate::ticket::Tickets;
+use crate::web::Web;
 
 /// See the module. One count to clone: each layer around a handler does that with each request.
 #[derive(Clone)]
@@ -36,7 +39,12 @@ pub struct Shared {
     pub log_head: watch::Receiver<Position>,
     pub checkpoint: watch::Receiver<Position>,
     /// `None` when this process runs no relay.
-    pub relay: Option<watch::Receiver<RelayState>>,
+    pub relay: Option<watch::Receiver<RelayStatus>>,
+    /// `None` where callers prove who they are.
+    pub own_hosts: Option<OwnHosts>,
+    /// For who watches all of it at work.
+    pub pipeline: Pipeline,
+    pub web: Web,
     pub metrics: PrometheusHandle,
 }
 

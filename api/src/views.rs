@@ -1,8 +1,10 @@
 //! Reads of the read model. What each finds and the position that it names come from one statement, so
 //! from one snapshot: every statement starts from `checkpoint` and joins the rest to it.
 
+pub mod delivery;
 pub mod feed;
 pub mod follows;
+pub mod pipeline;
 pub mod tweets;
 pub mod users;
 

@@ -69,7 +69,8 @@ impl Vhost {
     pub async fn depth(&self, queue: &str) -> Option<u32> {
         let connection = self.connect().await;
         let channel = connection.create_channel().await.expect("a channel opens");
-        let depth = events::amqp::queue_depth(&channel, queue).await.expect("RabbitMQ answers");
+        let found = events::amqp::queue(&channel, queue).await.expect("RabbitMQ answers");
+        let depth = found.map(|queue| queue.messages);
         connection.close(200, "done".into()).await.expect("the connection closes");
         depth
     }

@@ -131,15 +131,26 @@ pub async fn declare_topology(channel: &Channel) -> Result<(), lapin::Error> {
     declare_bound(channel, FEED_DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE, dead_letters).await
 }
 
-/// How many messages wait in `queue`; `None` when there is no such queue. The channel is of no
+/// A queue at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Messages that wait to be taken.
+    pub messages: u32,
+    /// Who takes from it, the active one and those that stand by.
+    pub consumers: u32,
+}
+
+/// Looks at `queue`; `None` when there is no such queue. The channel is of no
 /// further use then: that is how AMQP answers.
 ///
 /// # Errors
 /// [`lapin::Error`] when the broker is away.
-pub async fn queue_depth(channel: &Channel, queue: &str) -> Result<Option<u32>, lapin::Error> {
+pub async fn queue(channel: &Channel, queue: &str) -> Result<Option<Queue>, lapin::Error> {
     let options = QueueDeclareOptions { passive: true, ..Default::default() };
     match channel.queue_declare(queue.into(), options, FieldTable::default()).await {
-        Ok(queue) => Ok(Some(queue.message_count())),
+        Ok(found) => {
+            Ok(Some(Queue { messages: found.message_count(), consumers: found.consumer_count() }))
+        }
         Err(error) if error.is_amqp_soft_error() => Ok(None),
         Err(error) => Err(error),
     }

@@ -8,6 +8,7 @@ pub mod explain;
 pub mod fault;
 pub mod follow;
 pub mod history;
+pub mod hops;
 pub mod outbox;
 pub mod read;
 pub mod schema;
@@ -21,6 +22,10 @@ pub const LOG_CHANNEL: &str = "rookery_log";
 
 /// The channel on which the projector announces each move of the checkpoint.
 pub const CHECKPOINT_CHANNEL: &str = "rookery_checkpoint";
+
+/// How the sessions of a projector that runs introduce themselves to the read model: by them the api knows
+/// whether there is one.
+pub const PROJECTOR_SESSION: &str = "rookery projector run: feed";
 
 /// The limit of a statement that wants the newest row and has no other parameter. Without any, it would
 /// be planned once, for the tables as they are then, also in sessions that plan each time.

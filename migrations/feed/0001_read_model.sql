@@ -88,3 +88,21 @@ alter table feed_items alter column user_id set (n_distinct = -0.001);
 -- would misread sets it to its own number; after any other, older releases go on reading.
 create table compatibility (readable_since bigint not null);
 insert into compatibility values (1);
+
+-- When the projector applied what, for those who watch: see events/src/store/hops.rs. Nothing depends on it.
+create table projector_hops (
+    -- Which half of the table: positions fill one after the other, and the older is emptied whole.
+    half           smallint    not null,
+    first_position bigint      not null,
+    last_position  bigint      not null,
+    received_at    timestamptz not null,
+    applied_at     timestamptz not null,
+    readable_at    timestamptz not null,
+    -- Rows of feed_items that these events brought.
+    deliveries     bigint      not null
+) partition by list (half);
+
+create table projector_hops_0 partition of projector_hops for values in (0);
+create table projector_hops_1 partition of projector_hops for values in (1);
+
+create index projector_hops_by_position on projector_hops (last_position);

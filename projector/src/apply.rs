@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use events::event::DecodeError;
 use events::store::Connections;
-use events::{Mark, Position, RecordedEvent};
+use events::{Clock, Mark, Position, RecordedEvent};
 use metrics::{counter, gauge, histogram};
 use sqlx::{Connection, PgConnection};
 
@@ -35,7 +36,18 @@ impl From<WorkError> for ApplyError {
     }
 }
 
-/// Applies `events`, which begin right after `checkpoint`, and returns the new checkpoint.
+/// What came of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// Where the read model stands now.
+    pub checkpoint: Checkpoint,
+    /// Rows of `feed_items` that it brought.
+    pub deliveries: u64,
+    /// When its rows were written and only the commit was left.
+    pub applied_at: DateTime<Utc>,
+}
+
+/// Applies `events`, which begin right after `checkpoint`.
 ///
 /// # Errors
 /// [`ApplyError`]; the read model is as it was.
@@ -44,30 +56,33 @@ pub async fn apply(
     checkpoint: Checkpoint,
     events: &[RecordedEvent],
     kept: i64,
-) -> Result<Checkpoint, ApplyError> {
-    let Some(last) = run_after(checkpoint.position, events)? else { return Ok(checkpoint) };
+) -> Result<Applied, ApplyError> {
+    let Some(last) = run_after(checkpoint.position, events)? else {
+        return Ok(Applied { checkpoint, deliveries: 0, applied_at: Clock::system().now() });
+    };
     let started = Instant::now();
     let changes = Changes::of(events)?;
 
     let mut lent = feed.lend().await?;
     let mut transaction = lent.begin().await?;
     let moved = move_checkpoint(&mut transaction, checkpoint, last).await?;
-    let delivered = write(&mut transaction, &changes, kept).await?;
+    let deliveries = write(&mut transaction, &changes, kept).await?;
+    let applied_at = Clock::system().now();
     transaction.commit().await?;
     lent.give_back();
 
     counter!("rookery_projector_applied_events_total").increment(events.len() as u64);
-    counter!("rookery_projector_deliveries_total").increment(delivered);
+    counter!("rookery_projector_deliveries_total").increment(deliveries);
     gauge!("rookery_projector_position").set(last.position.0 as f64);
     histogram!("rookery_projector_apply_seconds").record(started.elapsed());
     tracing::debug!(
         events = events.len(),
-        deliveries = delivered,
+        deliveries,
         feed.position = last.position.0,
         elapsed_s = started.elapsed().as_secs_f64(),
         "applied"
     );
-    Ok(moved)
+    Ok(Applied { checkpoint: moved, deliveries, applied_at })
 }
 
 /// Applies `events`, which begin right after `checkpoint`, except for the feeds: for a generation

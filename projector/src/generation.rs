@@ -30,13 +30,16 @@ pub(crate) const UNREAD: [&str; 2] = [NEXT, PREVIOUS];
 
 /// What a generation consists of. Its migrations are part of it: a generation that was put aside
 /// before an upgrade is migrated when it is needed again.
-pub const TABLES: [&str; 8] = [
+pub const TABLES: [&str; 11] = [
     "checkpoint",
     "users",
     "tweets",
     "follows",
     "feed_items",
     "floors",
+    "projector_hops",
+    "projector_hops_0",
+    "projector_hops_1",
     "feed_migrations",
     "compatibility",
 ];

@@ -14,6 +14,7 @@ pub mod floor;
 mod follows;
 pub mod generation;
 pub mod holding;
+pub mod hops;
 mod output;
 pub mod progress;
 pub mod projection;

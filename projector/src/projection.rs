@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
+use events::store::hops::Recorder;
 use events::store::{Connections, history, outbox, read};
-use events::{Mark, Position, RecordedEvent, Slice};
+use events::{Clock, Mark, Position, RecordedEvent, Slice};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{ApplyError, apply};
+use crate::apply::{Applied, ApplyError, apply};
 use crate::checkpoint::{self, Checkpoint};
+use crate::hops::ProjectorHop;
 use crate::work::{APPLY_MAX_EVENTS, next_transaction};
 
 /// The most that one transaction may take, connection and all: a hundred times what its work is
@@ -65,6 +67,7 @@ pub struct Projection {
     feed: Connections,
     kept: i64,
     shutdown: CancellationToken,
+    hops: Option<Recorder<ProjectorHop>>,
 }
 
 impl Projection {
@@ -77,7 +80,13 @@ impl Projection {
         kept: i64,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { log, feed, kept, shutdown }
+        Self { log, feed, kept, shutdown, hops: None }
+    }
+
+    /// The same, which records in `hops` what it applies.
+    #[must_use]
+    pub fn recording(self, hops: Recorder<ProjectorHop>) -> Self {
+        Self { hops: Some(hops), ..self }
     }
 
     /// Takes over from whoever projected before.
@@ -198,6 +207,7 @@ impl Projection {
         checkpoint: &mut Checkpoint,
         mut events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
+        let received_at = Clock::system().now();
         while !events.is_empty() {
             if self.shutdown.is_cancelled() {
                 return Err(ProjectionError::Stopping);
@@ -206,9 +216,23 @@ impl Projection {
                 next_transaction(&self.feed, events, self.kept).await.map_err(ApplyError::from)?;
             let (now, later) = events.split_at(count);
             let applying = apply(&self.feed, *checkpoint, now, self.kept);
-            *checkpoint = tokio::time::timeout(TRANSACTION_TIMEOUT, applying)
-                .await
-                .map_err(|_| ProjectionError::Silent)??;
+            let Applied { checkpoint: moved, deliveries, applied_at } =
+                tokio::time::timeout(TRANSACTION_TIMEOUT, applying)
+                    .await
+                    .map_err(|_| ProjectionError::Silent)??;
+            if let Some(hops) = &self.hops {
+                let (first, last) = (checkpoint.position.next(), moved.position);
+                let readable_at = Clock::system().now();
+                hops.record(ProjectorHop {
+                    first,
+                    last,
+                    received_at,
+                    applied_at,
+                    readable_at,
+                    deliveries,
+                });
+            }
+            *checkpoint = moved;
             events = later;
         }
         Ok(())

@@ -26,5 +26,10 @@ begin
         grant update on public.outbox to rookery_api;
         grant insert, delete on public.accounts, public.idempotency_keys to rookery_api;
     end if;
+    if to_regclass('public.relay_hops') is not null then
+        grant select on public.relay_hops to rookery_api, rookery_projector;
+        grant insert on public.relay_hops to rookery_api;
+        grant select, truncate on public.relay_hops_0, public.relay_hops_1 to rookery_api;
+    end if;
 end
 $$;

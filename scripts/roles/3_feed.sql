@@ -13,6 +13,8 @@ $$;
 
 -- In whatever schema a table of the read model is made, the api may read it. The right moves with the table.
 alter default privileges for role rookery_projector grant select on tables to rookery_api;
+-- And look at how far a rebuild has come, which is stored in the schema that it builds.
+alter default privileges for role rookery_projector grant usage on schemas to rookery_api;
 
 -- Tables that are there already become the projector's, and so do generations that nobody reads.
 do $$
@@ -22,10 +24,13 @@ begin
     for found in
         select pg_class.oid::regclass::text
         from pg_class join pg_namespace on pg_namespace.oid = relnamespace
-        where relkind = 'r' and (
+        where relkind in ('r', 'p') and (
             nspname in ('feed_next', 'feed_previous')
             or nspname = 'public' and relname in
-                ('checkpoint', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'feed_migrations', 'compatibility')
+                (
+                    'checkpoint', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'feed_migrations', 'compatibility',
+                    'projector_hops', 'projector_hops_0', 'projector_hops_1'
+                )
         )
     loop
         execute format('alter table %s owner to rookery_projector', found);

@@ -2,13 +2,14 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use events::store::explain::{ExplainError, Question};
 use events::store::read;
-use events::{Position, TweetId};
+use events::{Explanation, Position, TweetId};
 use serde::Serialize;
 
 use crate::caller::Caller;
 use crate::changes::{Change, TooMany, changes};
-use crate::extract::{ChangesQuery, FeedQuery, Moment};
+use crate::extract::{ChangesQuery, ExplainQuery, FeedQuery, Moment};
 use crate::position::{AsOf, MinPosition};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -86,6 +87,40 @@ pub async fn changes_since(
     };
     let value = FeedChanges { from, to, reset, changes };
     Ok(AsOf { position: to, value }.into_response())
+}
+
+/// Why a tweet is in the caller's feed, or not: at a past position, or as the log is now.
+pub async fn explain(
+    State(state): State<AppState>,
+    Caller(reader): Caller,
+    min: MinPosition,
+    ExplainQuery { tweet, at }: ExplainQuery,
+) -> Result<AsOf<Explanation>, Problem> {
+    let log = &state.log;
+    let question = Question::ask(log, reader, tweet).await?;
+    let at = match at {
+        Some(at) => reachable(&state, at, "at").await?,
+        None => question.head,
+    };
+    if min.0 > at {
+        let detail = format!("position {} is past the one that is explained, {at}", min.0);
+        return Err(Problem::unavailable("not-there-yet", detail).at(at));
+    }
+    let explanation = question.answer(log, at).await?;
+    Ok(AsOf { position: at, value: explanation })
+}
+
+impl From<ExplainError> for Problem {
+    fn from(error: ExplainError) -> Self {
+        match error {
+            ExplainError::Beyond { .. } => Self::invalid("at", error.to_string()),
+            ExplainError::Log(error) => error.into(),
+            ExplainError::Decode(error) => {
+                tracing::error!(%error, "an event cannot be read");
+                Self::internal()
+            }
+        }
+    }
 }
 
 /// The position that `moment` is. One that the log does not have will not come by waiting; `name` is what

@@ -34,7 +34,7 @@ pub async fn ready(State(state): State<AppState>) -> impl IntoResponse {
         status: if ready { "ready" } else { "not ready" },
         log_database: found.log.describe(),
         feed_database: found.feed.describe(),
-        broker: match state.relay.as_ref().map(|relay| *relay.borrow()) {
+        broker: match state.relay.as_ref().map(|relay| relay.borrow().state) {
             None => "not used by this process",
             Some(RelayState::Disconnected) => "unreachable: commands wait in the log",
             Some(RelayState::WithoutLog) => "not looked for: the relay waits for the log",

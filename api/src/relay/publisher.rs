@@ -3,16 +3,21 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use events::amqp::{self, Broker, BrokerError};
+use events::amqp::{self, Broker, BrokerError, Queue};
 use events::slice::{CONTENT_TYPE, Slice, SliceKey};
 use futures_util::future::join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 /// How long the broker may take to confirm a batch. A broker in memory or disk alarm takes no
 /// messages at all; the cursor then stays and the session starts again.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a look at the queue may take: what it finds is only shown.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// AMQP's delivery mode for a message that survives a restart of the broker.
 const PERSISTENT: u8 = 2;
@@ -21,6 +26,8 @@ const PERSISTENT: u8 = 2;
 pub(super) struct Publisher {
     connection: Connection,
     channel: Channel,
+    /// For looking at the queue: a look that finds none ends its channel.
+    looking: Mutex<Channel>,
     key: SliceKey,
 }
 
@@ -51,7 +58,24 @@ impl Publisher {
         let channel = connection.create_channel().await?;
         amqp::declare_topology(&channel).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Self { connection, channel, key })
+        let looking = Mutex::new(connection.create_channel().await?);
+        Ok(Self { connection, channel, looking, key })
+    }
+
+    /// The feed's queue as it is now; `None` when there is none.
+    pub(super) async fn feed_queue(&self) -> Result<Option<Queue>, BrokerError> {
+        let looking = async {
+            let mut channel = self.looking.lock().await;
+            if self.connection.status().blocked() {
+                return Ok(None);
+            }
+            if !channel.status().connected() {
+                *channel = self.connection.create_channel().await?;
+            }
+            amqp::queue(&channel, amqp::FEED_QUEUE).await
+        };
+        let found = timeout(LOOK_TIMEOUT, looking).await;
+        found.map_or(Ok(None), |found| Ok(found?))
     }
 
     /// Says whether the connection was lost meanwhile.
@@ -72,7 +96,7 @@ impl Publisher {
             }
             join_all(confirms).await.into_iter().collect::<Result<Vec<_>, _>>()
         };
-        let confirms = tokio::time::timeout(CONFIRM_TIMEOUT, publishing)
+        let confirms = timeout(CONFIRM_TIMEOUT, publishing)
             .await
             .map_err(|_| BrokerError::Unconfirmed(CONFIRM_TIMEOUT))??;
         let ids: Vec<String> = slices.iter().map(message_id).collect();

@@ -5,11 +5,11 @@ use e2e::system::System;
 
 fn head(request: &str, headers: &[&str], length: usize) -> String {
     let length = format!("Content-Length: {length}");
-    let first = ["Host: x", "Content-Type: application/json", &length];
+    let first = ["Host: localhost", "Content-Type: application/json", &length];
     format!("{request} HTTP/1.1\r\n{}\r\n\r\n", [&first, headers].concat().join("\r\n"))
 }
 
-const LIVE: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+const LIVE: &[u8] = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Whether a body comes with its head, later, or never (an empty one), the answer is the same, and so
 /// is the next request's.
@@ -68,7 +68,7 @@ async fn a_body_that_is_far_too_large_is_refused_with_an_answer_that_arrives() {
 
     // Nobody says beforehand how long this one is.
     let mut connection = RawConnection::open(&system.client).await;
-    let head = "POST /api/users HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /api/users HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     connection.send(head.as_bytes()).await;
     for _ in 0..200 {
         connection.send(b"10000\r\n").await;

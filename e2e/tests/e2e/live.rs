@@ -231,7 +231,7 @@ async fn a_reader_that_takes_nothing_is_cut_off_and_resumes() {
     let mut attentive = LiveFeed::open(rookery, bob, Some(seen)).await;
     let mut asleep = RawConnection::open_narrow(rookery).await;
     let open = format!(
-        "GET /api/feed/stream HTTP/1.1\r\nHost: x\r\nX-User-ID: {bob}\r\nLast-Event-ID: {seen}\r\n\r\n"
+        "GET /api/feed/stream HTTP/1.1\r\nHost: localhost\r\nX-User-ID: {bob}\r\nLast-Event-ID: {seen}\r\n\r\n"
     );
     asleep.send(open.as_bytes()).await;
 

@@ -150,7 +150,7 @@ async fn a_projector_that_was_relieved_cannot_write() {
 
     let late = apply(&pool, first, &log[..50], KEPT).await;
     assert!(matches!(late, Err(ApplyError::Fenced(_))));
-    let moved = apply(&pool, second, &log[..50], KEPT).await.unwrap();
+    let moved = apply(&pool, second, &log[..50], KEPT).await.unwrap().checkpoint;
     let again = apply(&pool, second, &log[..60], KEPT).await;
     assert!(matches!(again, Err(ApplyError::Fenced(_))), "nor one that is behind itself");
     assert_eq!(checkpoint::load(&pool).await.unwrap(), moved);

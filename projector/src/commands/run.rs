@@ -5,6 +5,8 @@ use std::time::Duration;
 use events::amqp::Broker;
 use events::lifecycle::Lifecycle;
 use events::runtime::shutdown_on_signal;
+use events::store::PROJECTOR_SESSION;
+use events::store::hops::Recorder;
 use events::store::schema::Schema;
 use metrics_exporter_prometheus::PrometheusBuilder;
 
@@ -30,6 +32,7 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
     let feed_database = arguments
         .databases
         .feed_database()?
+        .with_application_name(PROJECTOR_SESSION)
         .with_settings([("synchronous_commit", "off")])
         .with_patience(LOOK_TIMEOUT)
         .writable();
@@ -44,11 +47,18 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
     Schema::Feed.migrate(&feed).await?;
     // The api makes the log; a projector that is started first waits for it.
     Schema::Log.until_current(&log, "waiting for the api to make the log", &shutdown).await?;
-    let projection = Projection::new(log.clone(), feed, arguments.feed_kept, shutdown.clone());
+    let (recorder, recording) = Recorder::new(feed_database.connections(1));
+    let projection = Projection::new(log.clone(), feed, arguments.feed_kept, shutdown.clone())
+        .recording(recorder);
     let lifecycle = Lifecycle::new(shutdown, 1);
     let stop = lifecycle.stop(0);
     lifecycle.start(0, "the projector", async move {
         consume::run(&projection, &log, &broker, &stop).await
+    });
+    let stop = lifecycle.stop(0);
+    lifecycle.start(0, "recording hops", async move {
+        recording.run(stop).await;
+        Ok(())
     });
     lifecycle.until_stopped().await?;
     tracing::info!("stopped");

@@ -5,7 +5,7 @@ use std::io::Write;
 use chrono::{DateTime, Utc};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
-use events::amqp::{self, Broker, BrokerError};
+use events::amqp::{self, Broker, BrokerError, Queue};
 use events::store::{Connections, history, outbox, read};
 use events::{Clock, Mark, Position};
 use serde::Serialize;
@@ -196,11 +196,12 @@ async fn look_at_broker(broker: &Broker) -> BrokerStatus {
 async fn queue_depths(broker: &Broker) -> Result<(Option<u32>, Option<u32>), BrokerError> {
     let connection = broker.connect("rookery projector status").await?;
     // A channel each: asking for a queue that is not there closes the channel.
-    let feed = amqp::queue_depth(&connection.create_channel().await?, amqp::FEED_QUEUE).await?;
+    let feed = amqp::queue(&connection.create_channel().await?, amqp::FEED_QUEUE).await?;
     let channel = connection.create_channel().await?;
-    let dead_letters = amqp::queue_depth(&channel, amqp::FEED_DEAD_LETTER_QUEUE).await?;
+    let dead_letters = amqp::queue(&channel, amqp::FEED_DEAD_LETTER_QUEUE).await?;
     connection.close(200, "done".into()).await?;
-    Ok((feed, dead_letters))
+    let messages = |queue: Option<Queue>| queue.map(|queue| queue.messages);
+    Ok((messages(feed), messages(dead_letters)))
 }
 
 fn table(status: &Status) -> Table {

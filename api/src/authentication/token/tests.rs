@@ -12,7 +12,7 @@ use crate::secret::Secret;
 const SECRET: &str = "a secret of thirty-two bytes, or more";
 
 fn tokens() -> Tokens {
-    Tokens::new(Key::from_secret(&Secret::from(SECRET.to_owned())).unwrap(), None)
+    Tokens::new(Key::from_secret(&Secret::from(SECRET.to_owned())).unwrap(), None, None)
 }
 
 fn user(tokens: &Tokens, token: &str) -> Result<UserId, TokenError> {
@@ -93,7 +93,8 @@ fn a_subject_is_a_user_id_and_nothing_else() {
 #[test]
 fn a_token_for_another_service_is_refused() {
     let key = || Key::from_secret(&Secret::from(SECRET.to_owned())).unwrap();
-    let (named, nameless) = (Tokens::new(key(), Some("rookery")), Tokens::new(key(), None));
+    let (named, nameless) =
+        (Tokens::new(key(), Some("rookery"), None), Tokens::new(key(), None, None));
     let token = |aud: Value| with_claims(&json!({ "sub": "7", "exp": at(60), "aud": aud }));
     for aud in [json!("rookery"), json!(["billing", "rookery"])] {
         assert_eq!(user(&named, &token(aud.clone())), Ok(UserId(7)));
@@ -125,7 +126,7 @@ fn the_text_of_a_public_key_is_no_secret() {
         include_str!("../../../tests/keys/p256.pem"),
         include_str!("../../../tests/keys/ed25519.pem"),
     ] {
-        let tokens = Tokens::new(Key::from_pem(pem).unwrap(), None);
+        let tokens = Tokens::new(Key::from_pem(pem).unwrap(), None, None);
         let bytes = tokens.key.decoding.try_get_as_bytes().unwrap().to_vec();
         for secret in [pem.as_bytes(), pem.trim().as_bytes(), &bytes] {
             for alg in ["HS256", tokens.algorithm()] {

@@ -1,0 +1,43 @@
+-- In how many of an author's followers' feeds a tweet is, and what the projector recorded of it.
+--
+-- $1 the tweet, $2 its author, $3 how many followers are looked at
+--
+-- The plan comes from the shape: the author's followers by the index that the fan-out uses, and for each of
+-- them one look-up in feed_items and one in floors. What is below a floor is read from the author: it is there.
+select
+    checkpoint.position as "position: Position",
+    counted.followers as "followers!",
+    counted.feeds as "feeds!",
+    hop.received_at as "received_at?",
+    hop.applied_at as "applied_at?",
+    hop.readable_at as "readable_at?"
+from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
+left join lateral (
+    select tweet_id from tweets where tweet_id = $1 and deleted_position = 0 limit 1
+) as tweet on true
+cross join lateral (
+    select count(*) as followers, count(held.tweet_id) as feeds
+    from (
+        select follower_id from follows
+        where (followed_id, until_position, follower_id) >= ($2, 0, 0)
+            and (followed_id, until_position, follower_id) < ($2, 1, 0)
+            and follower_id <> $2
+        order by followed_id, until_position, follower_id
+        limit $3
+    ) as follower
+    left join lateral (
+        select tweet.tweet_id
+        where exists (
+            select from feed_items
+            where feed_items.user_id = follower.follower_id and feed_items.tweet_id = tweet.tweet_id
+        ) or exists (
+            select from floors where floors.user_id = follower.follower_id and floors.floor > tweet.tweet_id
+        )
+    ) as held on true
+) as counted
+left join lateral (
+    select * from projector_hops
+    where last_position >= $1
+    order by last_position
+    limit 1
+) as hop on hop.first_position <= $1
