@@ -840,6 +840,8 @@ keep() {
   save_state
   step 'Left running'
   cat <<TEXT
+   The page, on which all of it can be seen at work: act as user $CELEBRITY and post
+     $API_URL/
    What arrives in the feed of user $FOLLOWERS, and what is in it
      $curl '$API_URL/api/feed/?limit=3' -H 'X-User-ID: $FOLLOWERS'
    The celebrity tweets

@@ -33,7 +33,7 @@ export function showActing(button) {
 export function ask() {
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
   const fail = (refusal) => {
-    problem.textContent = `${refusal.title}. ${refusal.message}`;
+    problem.textContent = refusal.words;
     problem.hidden = false;
   };
   const close = byToken
@@ -92,7 +92,7 @@ function tokenForm(done, fail) {
       const before = userId();
       actAs(input.value);
       if (userId() === null) {
-        fail({ title: "Not a token", message: "A JWT has three parts with dots between them, and a user id as its sub." });
+        fail({ words: "Not a token: a JWT has three parts with dots between them, and a user id as its sub." });
         return;
       }
       try {

@@ -56,8 +56,8 @@ export function composer(onPosted) {
     } catch (refusal) {
       // The text and its key stay: if it was accepted all the same, sending it again posts it once.
       problem.textContent = refusal.passes
-        ? `${refusal.title}. ${refusal.message} Your text stays here; posting it again posts it once.`
-        : `${refusal.title}. ${refusal.message}`;
+        ? `${refusal.words} Your text stays here; posting it again posts it once.`
+        : refusal.words;
       problem.hidden = false;
       if (!refusal.passes) key = crypto.randomUUID();
     } finally {

@@ -41,6 +41,6 @@ async function fill(answer, tweet, at) {
       data.earlier_left_out > 0 && el("p", { class: "quiet" }, `${count(data.earlier_left_out)} earlier follows and unfollows are left out.`),
     );
   } catch (problem) {
-    answer.replaceChildren(el("p", { class: "problem" }, el("strong", {}, problem.title), ". ", problem.message));
+    answer.replaceChildren(el("p", { class: "problem" }, problem.words));
   }
 }

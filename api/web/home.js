@@ -111,7 +111,7 @@ export function home(main) {
         feed.replace(items, next);
       }
     } catch (problem) {
-      say(`${problem.title}. ${problem.message}`);
+      say(problem.words);
     } finally {
       const again = rereading === "again";
       rereading = null;

@@ -12,6 +12,11 @@ export class Problem extends Error {
     this.type = type;
   }
 
+  /** All of it in one sentence. */
+  get words() {
+    return `${this.title}: ${this.message.replace(/\.$/, "")}.`;
+  }
+
   /** Whether the same request may succeed in a while. */
   get passes() {
     return this.status === 0 || this.status === 503;
@@ -76,7 +81,7 @@ async function send(method, path, body, more = {}) {
     response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
   } catch {
     reach(false);
-    throw new Problem(0, NO_ANSWER, "There is no answer; it is tried again by itself.");
+    throw new Problem(0, NO_ANSWER, "there is no answer");
   }
   reach(true);
   const data = await response.json().catch(() => ({}));

@@ -73,7 +73,7 @@ export async function showDelivery(tweet) {
     const { data } = await readNow(`/api/tweets/${tweet}/delivery`);
     show(card, drawn(data), el("p", {}, sentence(data)));
   } catch (problem) {
-    card.replaceChildren(el("p", { class: "problem" }, el("strong", {}, problem.title), ". ", problem.message));
+    card.replaceChildren(el("p", { class: "problem" }, problem.words));
   }
 }
 

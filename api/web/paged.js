@@ -74,11 +74,11 @@ export function paged({ path, render, key, empty, label, onPage = () => {} }) {
     const again = () => { clearTimeout(timer); timer = 0; more(); };
     foot.replaceChildren(
       el("div", { class: "problem", role: "group", "aria-label": problem.title },
-        el("p", {}, el("strong", {}, problem.title), ". ", problem.message),
+        el("p", {}, problem.words),
         el("p", { class: "quiet" }, pause === null ? "" : "Trying again by itself."),
         el("button", { type: "button", onclick: again }, "Try now")),
     );
-    say(`${problem.title}. ${problem.message}`);
+    say(problem.words);
   }
 
   return {

@@ -61,9 +61,9 @@ export function past(main) {
       chosen();
     } catch (problem) {
       if (ended) return;
-      place.replaceChildren(el("div", { class: "problem" }, el("p", {}, el("strong", {}, problem.title), ". ", problem.message),
+      place.replaceChildren(el("div", { class: "problem" }, el("p", {}, problem.words),
         el("button", { type: "button", onclick: start }, "Try now")));
-      say(`${problem.title}. ${problem.message}`);
+      say(problem.words);
     }
   }
 

@@ -34,7 +34,7 @@ export function followButton(user, follows) {
       // Somebody else's window was first.
       if (problem.status === 409) follows = true;
       else if (problem.type === "urn:rookery:problem:not-following") follows = false;
-      else say(`${problem.title}. ${problem.message}`);
+      else say(problem.words);
     }
     button.disabled = false;
     show();
@@ -55,7 +55,7 @@ export function listOfUsers(path, label, empty) {
       places.set(user.id, place);
       return el("div", { class: "user" }, avatar(user.id, user.username),
         el("span", { class: "grow" }, el("a", { href: `#/user/${user.id}`, class: "author" }, name(user.username)),
-          el("span", { class: "quiet" }, ` ${user.id}, here since `, ago(user.created_at))),
+          el("span", { class: "quiet" }, ` ${user.id}, joined `, ago(user.created_at))),
         place);
     },
     onPage: ({ data }) => data.length > 0 && addButtons(data),

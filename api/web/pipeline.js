@@ -38,7 +38,7 @@ const STATES = {
 
 /** Shows the pipeline in `aside`, for as long as the page is there. */
 export function showPipeline(aside) {
-  const summary = el("p", { class: "summary" }, "Looking…");
+  const summary = el("p", { class: "summary", "data-health": "dim" }, "Looking…");
   const troubles = el("div", { class: "troubles" });
   const rebuild = el("div", { class: "place" });
   const journeys = el("div", { class: "place" });
@@ -70,7 +70,8 @@ export function showPipeline(aside) {
       show(data);
     } catch (problem) {
       if (!problem.passes) {
-        summary.textContent = `${problem.title}: ${problem.message}.`;
+        summary.textContent = problem.words;
+        summary.dataset.health = "dim";
         way.hidden = true;
         troubles.replaceChildren();
         looking = false;
@@ -91,7 +92,8 @@ export function showPipeline(aside) {
     rebuild.replaceChildren(...rebuildCard(seen));
     const words = seen.troubles.map(({ title }) => title).join(", ") || "Everything flows.";
     summary.textContent = words;
-    summary.classList.toggle("trouble", seen.troubles.length > 0);
+    summary.dataset.health = seen.troubles.length > 0 ? "down" : "well";
+    mark(seen.troubles.length > 0);
     // Once for each change, not each second.
     if (words !== said && said !== "") {
       say(seen.troubles.length > 0 ? seen.troubles.map((one) => `${one.title}. ${one.waits} ${one.kept}`).join(" ") : "The pipeline works again: everything flows.");
@@ -101,20 +103,28 @@ export function showPipeline(aside) {
 
   function showAway(problem) {
     summary.textContent = problem.title;
-    summary.classList.add("trouble");
+    summary.dataset.health = "down";
+    mark(true);
     troubles.replaceChildren(card({
       title: problem.title,
       works: "This page, and whatever you are writing on it.",
       waits: "What stands here is how it was when it was last seen.",
       kept: "Nothing is lost: whatever was accepted is in the log.",
     }));
-    for (const { row } of stations.values()) row.dataset.health = "dim";
+    for (const { row } of stations.values()) Object.assign(row.dataset, { health: "dim", flows: "false" });
     said = problem.title;
   }
 
   document.addEventListener("visibilitychange", look);
   onActing(look);
   look();
+}
+
+/** Where there is room for one view only, the way to this one says when it is worth a look. */
+function mark(isTrouble) {
+  const link = document.querySelector("nav a[href='#/pipeline']");
+  link.dataset.trouble = String(isTrouble);
+  link.setAttribute("aria-label", isTrouble ? "Pipeline: there is trouble" : "Pipeline");
 }
 
 function makeStation(station, isLast) {
@@ -135,7 +145,9 @@ function showStation({ row, state, figures, pace }, station, seen, samples) {
   row.dataset.health = health;
   const rates = ratesOf(station, samples);
   const rate = rates.at(-1) ?? 0;
-  row.dataset.flows = String(rate > 0 && health === "well");
+  // What the relay publishes runs through RabbitMQ.
+  const runs = station.part === "broker" ? ratesOf(STATIONS[1], samples).at(-1) ?? 0 : rate;
+  row.dataset.flows = String(runs > 0 && health === "well");
   figures.replaceChildren(...figuresOf(station, seen, rate).map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value))));
   pace.toggleAttribute("hidden", station.part === "broker");
   drawSpark(pace, rates, SAMPLES);

@@ -64,7 +64,7 @@ export function profile(main, id) {
       if (ended) return;
       show(head, avatar(data.id, data.username),
         el("div", { class: "grow" }, el("h1", {}, name(data.username)),
-          el("p", { class: "quiet" }, `User ${data.id}, here since `, ago(data.created_at), data.email && ` · ${data.email}`)),
+          el("p", { class: "quiet" }, `User ${data.id}, joined `, ago(data.created_at), data.email && ` · ${data.email}`)),
         follow);
       choose(0);
     } catch (problem) {

@@ -31,7 +31,7 @@ export function tweet({ id, content, authorId, author, createdAt }, { why, onDel
       onDeleted?.(id);
     } catch (refusal) {
       button.disabled = false;
-      problem.textContent = `${refusal.title}. ${refusal.message}`;
+      problem.textContent = refusal.words;
       problem.hidden = false;
     }
   }

@@ -526,15 +526,22 @@ async fn the_picture_for_the_readme() {
         "If it is not in the log it did not happen. If it is, it will have happened for ever.",
         "The first one back to the tree tells all the others where the field is.",
     ];
-    for (reader, line) in readers.iter().zip(lines) {
-        system.client.tweet(*reader, line).await;
-    }
-    system.caught_up().await;
     let browser = Browser::start().await;
     browser.look_like((1_280, 800), &[]).await;
     browser.open(&system.client.base, Some(ada), "").await;
     browser.look_like((1_280, 800), &[]).await;
-    browser.sees(".tweet", lines[4]).await;
+    // As long as somebody looks there is a line of the pace.
+    let points =
+        "return document.querySelector('.pace').getAttribute('points')?.split(' ').length ?? 0";
+    for (number, (reader, line)) in readers.iter().zip(lines).enumerate() {
+        system.client.tweet(*reader, line).await;
+        browser.sees(".tweet", line).await;
+        until("a few looks later", async || {
+            let looks = usize::try_from(browser.run(points).await.as_i64()?).ok()?;
+            (looks >= 2 * (number + 1)).then_some(())
+        })
+        .await;
+    }
     browser
         .writes("compose", "Everyone who follows me can read this now. Watch it on its way →")
         .await;

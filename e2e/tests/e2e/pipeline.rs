@@ -262,3 +262,24 @@ async fn the_record_of_hops_is_bounded() {
     assert_eq!(kept, expected);
     pool.close_idle();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_goes_on_where_nothing_can_be_recorded() {
+    let system = System::start().await;
+    let (ada, bob) = (system.client.register("ada").await, system.client.register("bob").await);
+    system.client.follow(bob, ada).await;
+    for table in ["relay_hops", "projector_hops"] {
+        let drop = sqlx::AssertSqlSafe(format!("drop table {table}"));
+        sqlx::query(drop).execute(&system.log).await.unwrap();
+    }
+    let tweet = system.client.tweet(ada, "nobody writes down when").await;
+    let head = system.caught_up().await;
+    assert_eq!(system.client.feed(bob, head).await, [tweet]);
+    until("what was not recorded is counted", async || {
+        let metrics = system.client.get("/metrics", None).await.body;
+        let dropped = "rookery_hops_dropped_total{table=\"relay_hops\"}";
+        metrics.as_str().is_some_and(|text| text.contains(dropped)).then_some(())
+    })
+    .await;
+    system.stop().await;
+}
