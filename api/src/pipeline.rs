@@ -1,6 +1,6 @@
 //! The whole way of an event as those see it who watch: log, relay, broker, projector, feeds.
 //!
-//! On connections of its own, and at most once in [`LOOK_EVERY`] however many watch: watching costs those who
+//! On connections of its own, and at most five times a second however many watch: watching costs those who
 //! work nothing.
 
 mod trouble;

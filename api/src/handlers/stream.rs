@@ -234,7 +234,9 @@ impl FeedStream {
         }
         let turns = turns(&self.state.log, feed, &[reader], at, end).await?;
         // A tweet that was written since the client was here is one that it was never told of.
-        let known = |turn: &Told| turn.tweet.is_none_or(|tweet| tweet.0 <= at.0);
+        let known = |turn: &Told| {
+            turn.readers.contains(&reader) && turn.tweet.is_none_or(|tweet| tweet.0 <= at.0)
+        };
         events.extend(turns.into_iter().filter(known).map(|turn| turn.event));
         events.sort_by_key(|event| event.position);
         self.ready.extend(events.iter().map(frame));

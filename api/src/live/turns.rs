@@ -23,7 +23,7 @@ struct Turn {
     cause: Cause,
 }
 
-/// An event of the log, and whom of `readers` it concerns.
+/// An event of the log, and whom of the readers that were asked about it concerns: often nobody.
 #[derive(Debug)]
 pub struct Told {
     pub event: LiveEvent,

@@ -90,6 +90,31 @@ async fn a_stream_from_too_long_ago_says_so_and_goes_on() {
     system.stop().await;
 }
 
+/// What others do while somebody is away is none of their business.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_back_is_told_of_their_own_turns_only() {
+    let system = System::start().await;
+    let rookery = &system.client;
+    let ada = rookery.register("ada").await;
+    let (bob, cleo) = (rookery.register("bob").await, rookery.register("cleo").await);
+    rookery.follow(bob, ada).await;
+    rookery.follow(cleo, ada).await;
+    let (hers, other) =
+        (rookery.tweet(ada, "hers").await, rookery.tweet(cleo, "not for bob").await);
+    let seen = system.caught_up().await;
+    rookery.delete(&format!("/api/subscriptions/unfollow/{ada}"), Some(cleo)).await;
+    rookery.follow(cleo, bob).await;
+    rookery.delete(&format!("/api/tweets/{other}"), Some(cleo)).await;
+    rookery.delete(&format!("/api/users/{cleo}"), Some(cleo)).await;
+    rookery.delete(&format!("/api/tweets/{hers}"), Some(ada)).await;
+    let last = rookery.tweet(ada, "the last").await;
+    system.caught_up().await;
+    let mut stream = LiveFeed::open(rookery, bob, Some(seen)).await;
+    assert_eq!(stream.told().await, Some(Told::TweetRemoved(hers)));
+    assert_eq!(stream.told().await, Some(Told::Item(last, ada)));
+    system.stop().await;
+}
+
 /// The whole feed as of one position, `min` or later; `None` when the api is away.
 async fn whole_feed(
     rookery: &Rookery,
