@@ -150,9 +150,11 @@ pub struct ProjectorSeen {
 #[serde(rename_all = "snake_case")]
 pub enum ProjectorState {
     Working,
+    /// It reads the log itself, because RabbitMQ brings nothing.
+    FollowsLog,
     /// It runs, and is behind.
     Behind,
-    /// None has a session with the read model.
+    /// None leads.
     Away,
     /// The read model, which would say, is away.
     Unknown,
@@ -255,10 +257,11 @@ impl Looking {
             projector: ProjectorSeen {
                 state: match &feed {
                     None => ProjectorState::Unknown,
-                    Some(feed) if feed.projector_sessions == 0 => ProjectorState::Away,
+                    Some(feed) if !feed.led => ProjectorState::Away,
                     Some(_) if lag_seconds.is_some_and(|seconds| seconds > BEHIND_SECONDS) => {
                         ProjectorState::Behind
                     }
+                    Some(feed) if feed.follows == "log" => ProjectorState::FollowsLog,
                     Some(_) => ProjectorState::Working,
                 },
                 position: checkpoint,

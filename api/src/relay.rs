@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use events::amqp::{Broker, BrokerError, Queue};
 use events::retry::{Failure, Retry};
-use events::slice::{Slice, SliceError};
+use events::slice::{SLICE_MAX_EVENTS, Slice, SliceError};
 use events::store::hops::{Recorder, RelayHop};
 use events::store::outbox::{self, Lead, LeadError};
 use events::store::read;
@@ -42,8 +42,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the last round before the end may take.
 const LAST_ROUND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The wait after the broker refused a slice, for instance because the queue is full.
+/// The wait after the broker refused a slice, for instance because a queue is full. It doubles with each refusal.
 const REFUSED_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest such wait: how late we may notice that there is room again. Feeds follow the log meanwhile.
+const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// What this process's relay is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,41 @@ pub struct Relay {
     log_head: watch::Receiver<Position>,
     status: watch::Sender<RelayStatus>,
     hops: Recorder<RelayHop>,
+}
+
+/// What the broker refused of late. Whoever else listens gets what is published again, so that is one slice, and less
+/// often each time.
+#[derive(Debug, Default)]
+struct Refusals {
+    in_a_row: u32,
+    wait_until: Option<Instant>,
+}
+
+impl Refusals {
+    /// Takes note of what became of a round; whether it is the first refusal.
+    fn count(&mut self, published: Published) -> bool {
+        match published {
+            Published::All(0) => false,
+            Published::All(_) => {
+                *self = Self::default();
+                false
+            }
+            Published::Refused(_) => {
+                let pause = REFUSED_PAUSE * 2_u32.saturating_pow(self.in_a_row.min(16));
+                self.wait_until = Some(Instant::now() + pause.min(REFUSED_PAUSE_MAX));
+                self.in_a_row += 1;
+                self.in_a_row == 1
+            }
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.wait_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    const fn is_probing(&self) -> bool {
+        self.in_a_row > 0
+    }
 }
 
 /// Why a session of the relay ended.
@@ -193,28 +231,43 @@ impl Relay {
             return Err(RelayError::OtherHistory(cursor));
         }
         let mut renewed = Instant::now();
+        let mut refusals = Refusals::default();
         loop {
             // Once more after being asked to stop: what was appended until then goes out, and a
             // longer backlog waits in the log for the next relay.
             let last_round = shutdown.is_cancelled();
             self.log_head.borrow_and_update();
-            let round = self.publish_once(publisher, lead.fence, &mut cursor);
-            if last_round {
+            let is_waiting = refusals.is_waiting();
+            if !is_waiting || last_round {
+                let round =
+                    self.publish_once(publisher, lead.fence, &mut cursor, refusals.is_probing());
                 // A broker that does not confirm any more must not keep the process.
-                return timeout(LAST_ROUND_TIMEOUT, round)
-                    .await
-                    .map_or(Ok(()), |end| end.map(drop));
-            }
-            let published = round.await?;
-            match published {
-                Published::All(0) => self.wait_for_more(shutdown).await,
-                Published::All(_) => continue,
-                Published::Refused(_) => {
+                let out_of_time = async {
+                    shutdown.cancelled().await;
+                    tokio::time::sleep(LAST_ROUND_TIMEOUT).await;
+                };
+                let published = tokio::select! {
+                    published = round => published?,
+                    () = out_of_time => return Ok(()),
+                };
+                if last_round {
+                    return Ok(());
+                }
+                if refusals.count(published) {
                     tracing::warn!(
                         relay.position = cursor.position.0,
-                        "RabbitMQ refuses more (the queue is full?); waiting"
+                        "RabbitMQ refuses more (a queue is full?); probing with one slice"
                     );
-                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+                match published {
+                    Published::All(0) => self.wait_for_more(shutdown).await,
+                    Published::All(_) if renewed.elapsed() < LEASE_CHECK => continue,
+                    Published::All(_) | Published::Refused(_) => {}
+                }
+            } else {
+                tokio::select! {
+                    () = tokio::time::sleep(LEASE_CHECK) => {}
+                    () = shutdown.cancelled() => {}
                 }
             }
             publisher.check()?;
@@ -237,20 +290,25 @@ impl Relay {
         }
     }
 
-    /// Publishes what is next after `cursor` and moves it over what was confirmed.
+    /// Publishes what is next after `cursor`, for a probe one slice of it, and moves it over what was confirmed.
     async fn publish_once(
         &self,
         publisher: &Publisher,
         fence: i64,
         cursor: &mut Mark,
+        is_probe: bool,
     ) -> Result<Published, RelayError> {
-        let events = read::after(&self.log, cursor.position, RELAY_BATCH_MAX).await?;
+        let limit = if is_probe { SLICE_MAX_EVENTS } else { RELAY_BATCH_MAX };
+        let events = read::after(&self.log, cursor.position, limit).await?;
         let Some(first) = events.first() else { return Ok(Published::All(0)) };
         if first.position != cursor.position.next() {
             let hole = SliceError::Hole { after: cursor.position, found: first.position };
             return Err(hole.into());
         }
-        let slices = Slice::cut(events)?;
+        let mut slices = Slice::cut(events)?;
+        if is_probe {
+            slices.truncate(1);
+        }
         let published_at = Clock::system().now();
         let published = self.publish_as_leader(publisher, fence, *cursor, &slices).await?;
         let confirmed_at = Clock::system().now();

@@ -28,6 +28,7 @@ const STATES = {
   working: ["working", "well"],
   connected: ["connected", "well"],
   readable: ["readable", "well"],
+  follows_log: ["follows the log", "slow"],
   behind: ["behind", "slow"],
   waiting: ["no one leads", "down"],
   unreachable: ["away", "down"],

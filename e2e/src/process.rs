@@ -54,14 +54,22 @@ impl Process {
 
     /// Waits for a log line with `message` and returns its fields.
     pub async fn logged(&mut self, message: &str) -> Value {
-        let what = format!("the log line {message:?}");
+        self.logged_any(&[message]).await
+    }
+
+    /// The same with any of `messages`.
+    pub async fn logged_any(&mut self, messages: &[&str]) -> Value {
+        let what = format!("a log line of {messages:?}");
         until(&what, async || {
             if let Some(status) = self.child.try_wait().expect("it can be asked") {
-                panic!("ended with {status} before {message:?}:\n{}", self.log().join("\n"));
+                panic!("ended with {status} before {messages:?}:\n{}", self.log().join("\n"));
             }
             let lines = self.log();
             lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(
-                |fields| fields["message"].as_str().is_some_and(|text| text.starts_with(message)),
+                |fields| {
+                    let text = fields["message"].as_str().unwrap_or_default();
+                    messages.iter().any(|message| text.starts_with(message))
+                },
             )
         })
         .await

@@ -128,7 +128,7 @@ pub async fn start_api(
     (api, Rookery::at(format!("http://{address}")))
 }
 
-/// Starts a projector and waits until it is subscribed.
+/// Starts a projector and waits until it leads or stands by.
 pub async fn start_projector(
     database_url: &str,
     amqp_url: &str,
@@ -139,7 +139,7 @@ pub async fn start_projector(
     let variables = [&variables, more_variables].concat();
     let arguments: Vec<&str> = [&["run"], arguments].concat();
     let mut projector = Process::start("projector", &arguments, &variables);
-    projector.logged("subscribed").await;
+    projector.logged_any(&["subscribed", "standing by"]).await;
     projector
 }
 

@@ -23,10 +23,6 @@ pub const LOG_CHANNEL: &str = "rookery_log";
 /// The channel on which the projector announces each move of the checkpoint.
 pub const CHECKPOINT_CHANNEL: &str = "rookery_checkpoint";
 
-/// How the sessions of a projector that runs introduce themselves to the read model: by them the api knows
-/// whether there is one.
-pub const PROJECTOR_SESSION: &str = "rookery projector run: feed";
-
 /// The limit of a statement that wants the newest row and has no other parameter. Without any, it would
 /// be planned once, for the tables as they are then, also in sessions that plan each time.
 pub const NEWEST_ONE: i64 = 1;

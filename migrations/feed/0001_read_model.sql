@@ -106,3 +106,15 @@ create table projector_hops_0 partition of projector_hops for values in (0);
 create table projector_hops_1 partition of projector_hops for values in (1);
 
 create index projector_hops_by_position on projector_hops (last_position);
+
+-- Which projector is active: one row, whose key moves with each change, as in outbox. It belongs to the read model and
+-- to no generation of it, so a swap leaves it where it is.
+create table projector_lead (
+    revision     bigint      primary key default 0,
+    holder       text,
+    leased_until timestamptz not null default '-infinity',
+    -- What the active one goes by: what RabbitMQ brings, or the log itself because that brings nothing.
+    follows      text        not null default 'messages' check (follows in ('messages', 'log'))
+);
+
+insert into projector_lead default values;

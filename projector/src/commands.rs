@@ -16,7 +16,6 @@ use events::store::ConnectError;
 use events::store::explain::ExplainError;
 use events::store::schema::SchemaError;
 
-use crate::consume::ConsumeError;
 use crate::projection::{OtherHistory, ProjectionError};
 use crate::rebuild::RebuildError;
 use crate::verify::VerifyError;
@@ -45,7 +44,7 @@ pub enum CommandError {
     #[error(transparent)]
     Schema(#[from] SchemaError),
     #[error(transparent)]
-    Ended(#[from] Ended<ConsumeError>),
+    Ended(#[from] Ended<ProjectionError>),
     #[error(transparent)]
     Projection(#[from] ProjectionError),
     #[error(transparent)]

@@ -1,144 +1,155 @@
-//! Consuming the feed's queue: gathers what has arrived, has it applied, acknowledges it.
+//! Consuming the log: what RabbitMQ brings, and where that brings nothing the log itself.
 //!
 //! **Invariant**: a message is acknowledged only after the transaction with its events has
 //! committed. Whatever the broker loses, repeats or reorders in spite of it, the projection finds
 //! by its checkpoint.
+//!
+//! RabbitMQ is the fast path and never the only one: a look twice a second compares the checkpoint with the log, and what
+//! did not come is read. A message counts as tried only when it was the reason: while a database is away it is held,
+//! not handed back.
 
 use std::time::Duration;
 
-use events::Position;
-use events::amqp::{self, Broker, BrokerError};
+use events::amqp::Broker;
 use events::retry::{Failure, Retry};
-use events::slice::SliceKey;
-use events::store::{Connections, outbox};
+use events::store::Connections;
+use events::{Position, Slice};
 use metrics::{counter, gauge};
+use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::apply::ApplyError;
 use crate::checkpoint::Checkpoint;
+use crate::lead::{Follows, Lead};
+use crate::listen::Listener;
 use crate::projection::{Projection, ProjectionError};
-use crate::subscription::{Batch, Subscription};
+use crate::subscription::Batch;
 
-/// How long a subscription may take to come about, topology and all.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often the checkpoint is compared with the log: what no message brings is readable after twice this, and a
+/// little.
+const LOOK: Duration = Duration::from_millis(500);
 
-/// How often a silent queue is compared with the outbox.
-const STALL_CHECK: Duration = Duration::from_secs(1);
-
-/// After this many checks in a row in which the checkpoint stood still below the relay's cursor,
-/// the messages are taken for lost and the log is read instead.
-const STALL_CHECKS: u32 = 2;
-
-/// Why a session with the broker ended.
-#[derive(Debug, thiserror::Error)]
-pub enum ConsumeError {
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-    #[error(transparent)]
-    Projection(#[from] ProjectionError),
-}
-
-impl From<lapin::Error> for ConsumeError {
-    fn from(error: lapin::Error) -> Self {
-        Self::Broker(error.into())
-    }
-}
-
-impl From<ConsumeError> for Failure<ConsumeError> {
-    fn from(error: ConsumeError) -> Self {
-        match &error {
-            ConsumeError::Projection(inner) if inner.is_final() => Self::Stop(error),
-            _ => Self::Retry(error),
-        }
-    }
-}
-
-/// Consumes until `shutdown` is cancelled, reconnecting for ever.
+/// Consumes whenever this projector leads, until `shutdown` is cancelled.
 ///
 /// # Errors
-/// [`ConsumeError`] when an operator has to act first.
+/// [`ProjectionError`] when an operator has to act first.
 pub async fn run(
     projection: &Projection,
     log: &Connections,
+    lead: &Lead,
     broker: &Broker,
     shutdown: &CancellationToken,
-) -> Result<(), ConsumeError> {
-    let mut retry = Retry::new("the projector");
-    while let Err(error) = session(projection, log, broker, shutdown).await {
-        gauge!("rookery_projector_broker_connected").set(0.0);
-        retry.after(error.into(), shutdown).await?;
-    }
-    Ok(())
-}
-
-async fn session(
-    projection: &Projection,
-    log: &Connections,
-    broker: &Broker,
-    shutdown: &CancellationToken,
-) -> Result<(), ConsumeError> {
-    if shutdown.is_cancelled() {
-        return Ok(());
-    }
-    // Both databases answer before the first message is taken: one that cannot be applied would
-    // only come back, and be set aside after too many times.
-    let key = outbox::slice_key(log).await.map_err(ProjectionError::Log)?;
-    let checkpoint = projection.checkpoint().await?;
-    let subscription = tokio::select! {
-        opened = tokio::time::timeout(OPEN_TIMEOUT, Subscription::open(broker)) => {
-            opened.map_err(|_| BrokerError::Timeout)??
+) -> Result<(), ProjectionError> {
+    let mut held = lead.watch();
+    loop {
+        tokio::select! {
+            leads = held.wait_for(|held| *held) => if leads.is_err() { return Ok(()) },
+            () = shutdown.cancelled() => return Ok(()),
         }
-        () = shutdown.cancelled() => return Ok(()),
-    };
-    gauge!("rookery_projector_broker_connected").set(1.0);
-    tracing::info!(feed.position = checkpoint.position.0, "subscribed to {}", amqp::FEED_QUEUE);
-    let mut session =
-        Session { projection, key, subscription, taken_over: None, stall: Stall::new() };
-    let end = session.consume(shutdown).await;
-    session.subscription.close().await;
-    match end {
-        Err(ConsumeError::Projection(ProjectionError::Stopping)) => Ok(()),
-        end => end,
+        let mut listener = Listener::start(broker, log);
+        let end =
+            Consumer::new(projection, lead, held.clone()).consume(&mut listener, shutdown).await;
+        gauge!("rookery_projector_follows_log").set(0.0);
+        listener.stop().await;
+        end?;
     }
 }
 
-struct Session<'a> {
+/// A projector while it leads.
+struct Consumer<'a> {
     projection: &'a Projection,
-    key: SliceKey,
-    subscription: Subscription,
-    /// The checkpoint since this session took over; `None` while another projector is the active
-    /// consumer and this one stands by.
+    lead: &'a Lead,
+    held: watch::Receiver<bool>,
+    /// The checkpoint since this projector took over; `None` when it has to find out anew.
     taken_over: Option<Checkpoint>,
-    stall: Stall,
+    /// What has arrived and is not applied yet.
+    batch: Option<Batch>,
+    hearing: Hearing,
+    looks: Interval,
 }
 
-impl Session<'_> {
-    async fn consume(&mut self, shutdown: &CancellationToken) -> Result<(), ConsumeError> {
-        loop {
-            tokio::select! {
-                delivery = self.subscription.next() => {
-                    let mut batch = self.subscription.batch_from(delivery?, &self.key).await?;
-                    self.apply(&mut batch).await?;
-                    batch.acknowledge().await?;
-                }
-                _ = self.stall.interval.tick() => self.repair_if_stalled().await?,
-                () = shutdown.cancelled() => return Ok(()),
+impl<'a> Consumer<'a> {
+    fn new(projection: &'a Projection, lead: &'a Lead, held: watch::Receiver<bool>) -> Self {
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (taken_over, batch, hearing) = (None, None, Hearing::default());
+        Self { projection, lead, held, taken_over, batch, hearing, looks }
+    }
+
+    /// Consumes until this projector is relieved or asked to stop. What fails because something is away is tried
+    /// again, with the same messages.
+    async fn consume(
+        &mut self,
+        listener: &mut Listener,
+        shutdown: &CancellationToken,
+    ) -> Result<(), ProjectionError> {
+        let mut retry = Retry::new("the projector");
+        while *self.held.borrow() && !shutdown.is_cancelled() {
+            let Err(error) = self.step(listener, shutdown).await else { continue };
+            self.taken_over = None;
+            match error {
+                ProjectionError::Stopping => return Ok(()),
+                // Another generation went live, or another projector took over: the lead says which.
+                ProjectionError::Apply(ApplyError::Fenced(_)) if self.still_leads().await => {}
+                error if error.is_final() => return Err(error),
+                error => retry.after(Failure::Retry(error), shutdown).await?,
             }
         }
-    }
-
-    /// Applies what `batch` brings, without what is of another history.
-    async fn apply(&mut self, batch: &mut Batch) -> Result<(), ConsumeError> {
-        let projection = self.projection;
-        let checkpoint = self.take_over_once().await?;
-        let foreign = projection.foreign(*checkpoint, &batch.slices).await?;
-        batch.set_foreign_aside(&foreign).await?;
-        projection.apply_slices(checkpoint, std::mem::take(&mut batch.slices)).await?;
         Ok(())
     }
 
-    /// The broker has one active consumer a queue, so the first message says that it is us.
-    async fn take_over_once(&mut self) -> Result<&mut Checkpoint, ConsumeError> {
+    /// Asks the lease itself, which may have run out while this process stood still.
+    async fn still_leads(&self) -> bool {
+        matches!(self.lead.hold().await, Ok(true))
+    }
+
+    /// Applies what is in hand, or waits for something to do.
+    async fn step(
+        &mut self,
+        listener: &mut Listener,
+        shutdown: &CancellationToken,
+    ) -> Result<(), ProjectionError> {
+        if self.batch.is_some() {
+            return self.apply_batch().await;
+        }
+        tokio::select! {
+            batch = listener.next() => self.batch = Some(batch),
+            _ = self.looks.tick() => self.look(listener).await?,
+            _ = self.held.changed() => {}
+            () = shutdown.cancelled() => {}
+        }
+        Ok(())
+    }
+
+    /// Applies what the batch in hand brings, without what is of another history.
+    async fn apply_batch(&mut self) -> Result<(), ProjectionError> {
+        let projection = self.projection;
+        let checkpoint = *self.take_over_once().await?;
+        let Some(batch) = &mut self.batch else { return Ok(()) };
+        let foreign = projection.foreign(checkpoint, &batch.slices).await?;
+        batch.set_foreign_aside(&foreign).await;
+        let slices = std::mem::take(&mut batch.slices);
+        let was_tried = batch.end;
+        batch.end = slices.iter().map(Slice::last).max().or(was_tried);
+        let reached = batch.end;
+        let checkpoint = self.take_over_once().await?;
+        match was_tried {
+            None => projection.apply_slices(checkpoint, slices).await?,
+            // What the slices had was not applied, or not all of it: the log has it too.
+            Some(end) => projection.apply_from_log(checkpoint, end).await?,
+        }
+        // Messages have come as far as the log was read, whether they brought something new or not.
+        if reached.is_some_and(|reached| reached >= checkpoint.position) {
+            self.hear();
+        }
+        if let Some(batch) = self.batch.take() {
+            batch.acknowledge().await;
+        }
+        Ok(())
+    }
+
+    async fn take_over_once(&mut self) -> Result<&mut Checkpoint, ProjectionError> {
         if self.taken_over.is_none() {
             let checkpoint = self.projection.take_over().await?;
             tracing::info!(
@@ -151,56 +162,84 @@ impl Session<'_> {
         Ok(self.taken_over.as_mut().expect("it was set above"))
     }
 
-    /// Messages can be purged or expire, or be lost with a queue; after a crash of its database the
-    /// checkpoint can stand behind what was acknowledged. All of it looks the same: the relay's
-    /// cursor is ahead, nothing arrives, and the checkpoint stands still.
-    async fn repair_if_stalled(&mut self) -> Result<(), ConsumeError> {
-        self.subscription.check()?;
-        let published = self.projection.published().await?;
-        let checkpoint = self.projection.checkpoint().await?.position;
-        if !self.stall.is_reached(checkpoint, published) {
+    /// Messages can be purged, refused or expire, or be lost with a queue; the broker can be away; after a crash of its
+    /// database the checkpoint can stand behind what was acknowledged. All of it looks the same: the log is ahead,
+    /// and the checkpoint stands still.
+    async fn look(&mut self, listener: &Listener) -> Result<(), ProjectionError> {
+        let projection = self.projection;
+        let found = projection.checkpoint().await?;
+        if self.taken_over.is_some_and(|own| own.mark() != found.mark() || own.fence != found.fence)
+        {
+            // Lost with a crash, or another generation.
+            self.taken_over = None;
+        }
+        let head = projection.head().await?;
+        if !self.hearing.is_missing(found.position, head) {
             return Ok(());
         }
-        tracing::warn!(
-            feed.position = checkpoint.0,
-            relay.position = published.0,
-            "published events did not arrive; reading them from the log"
-        );
-        counter!("rookery_projector_gap_repairs_total").increment(1);
-        self.taken_over = None;
-        let projection = self.projection;
         let checkpoint = self.take_over_once().await?;
-        projection.apply_from_log(checkpoint, published).await?;
-        self.stall.reset();
+        let from = checkpoint.position;
+        if !self.hearing.follows_log {
+            tracing::warn!(
+                feed.position = from.0,
+                log.position = head.0,
+                "RabbitMQ does not bring what is in the log; following the log itself"
+            );
+            counter!("rookery_projector_gap_repairs_total").increment(1);
+        }
+        if self.hearing.read_log() {
+            listener.miss();
+        }
+        self.tell();
+        let checkpoint = self.take_over_once().await?;
+        projection.apply_from_log(checkpoint, head).await?;
         Ok(())
     }
-}
 
-/// Notices that the checkpoint stands still while it should not.
-struct Stall {
-    interval: Interval,
-    last_seen: Option<Position>,
-    still_for: u32,
-}
-
-impl Stall {
-    fn new() -> Self {
-        let mut interval = tokio::time::interval(STALL_CHECK);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { interval, last_seen: None, still_for: 0 }
+    /// Messages bring what is in the log.
+    fn hear(&mut self) {
+        if self.hearing.follows_log {
+            tracing::info!("RabbitMQ brings what is in the log again");
+            self.hearing = Hearing { seen: self.hearing.seen, ..Hearing::default() };
+            self.tell();
+        }
     }
 
-    fn reset(&mut self) {
-        self.interval.reset();
-        self.last_seen = None;
-        self.still_for = 0;
+    fn tell(&self) {
+        let follows = if self.hearing.follows_log { Follows::Log } else { Follows::Messages };
+        gauge!("rookery_projector_follows_log").set(f64::from(u8::from(self.hearing.follows_log)));
+        self.lead.follow(follows);
+    }
+}
+
+/// Whether messages bring what is in the log.
+#[derive(Debug, Default)]
+struct Hearing {
+    /// The checkpoint at the last look, where the log was ahead of it or not.
+    seen: Option<Position>,
+    /// The log was read, and messages have not come as far since.
+    follows_log: bool,
+    /// How often it was read since.
+    readings: u32,
+}
+
+/// After so many readings of the log the topology is declared again, in case that is what keeps messages away.
+const READINGS_PER_DECLARATION: u32 = 20;
+
+impl Hearing {
+    /// Whether the log has to be read up to `head`: it is ahead, and either nothing was heard for a while already, or
+    /// the checkpoint stands where it stood at the last look.
+    fn is_missing(&mut self, checkpoint: Position, head: Position) -> bool {
+        let is_still = self.seen == Some(checkpoint);
+        self.seen = (checkpoint < head).then_some(checkpoint);
+        checkpoint < head && (is_still || self.follows_log)
     }
 
-    fn is_reached(&mut self, checkpoint: Position, published: Position) -> bool {
-        let still = checkpoint < published && self.last_seen == Some(checkpoint);
-        self.still_for = if still { self.still_for + 1 } else { 0 };
-        self.last_seen = Some(checkpoint);
-        self.still_for >= STALL_CHECKS
+    /// Remembers that the log is read now; whether it is time to declare the topology again.
+    fn read_log(&mut self) -> bool {
+        self.follows_log = true;
+        self.readings += 1;
+        self.readings % READINGS_PER_DECLARATION == 1
     }
 }
 
@@ -208,22 +247,32 @@ impl Stall {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_stall_is_a_checkpoint_that_stands_still_below_the_cursor() {
-        let mut stall = Stall::new();
-        assert!(!stall.is_reached(Position(5), Position(9)), "the first look only remembers");
-        assert!(!stall.is_reached(Position(5), Position(9)));
-        assert!(stall.is_reached(Position(5), Position(9)));
+    #[test]
+    fn missing_is_what_stands_still_below_the_head() {
+        let mut hearing = Hearing::default();
+        assert!(!hearing.is_missing(Position(5), Position(9)), "the first look only remembers");
+        assert!(hearing.is_missing(Position(5), Position(9)));
     }
 
-    #[tokio::test]
-    async fn a_checkpoint_that_moves_or_has_arrived_is_no_stall() {
-        let mut stall = Stall::new();
+    #[test]
+    fn what_moves_or_has_arrived_misses_nothing() {
+        let mut hearing = Hearing::default();
         for checkpoint in 1..20 {
-            assert!(!stall.is_reached(Position(checkpoint), Position(99)));
+            assert!(!hearing.is_missing(Position(checkpoint), Position(99)));
         }
         for _ in 0..5 {
-            assert!(!stall.is_reached(Position(99), Position(99)));
+            assert!(!hearing.is_missing(Position(99), Position(99)));
         }
+        // It stood still because there was nothing.
+        assert!(!hearing.is_missing(Position(99), Position(100)));
+        assert!(hearing.is_missing(Position(99), Position(100)));
+    }
+
+    #[test]
+    fn where_nothing_is_heard_the_log_is_read_at_once() {
+        let mut hearing = Hearing { follows_log: true, ..Hearing::default() };
+        assert!(hearing.is_missing(Position(5), Position(9)));
+        assert!(!hearing.is_missing(Position(9), Position(9)));
+        assert!(hearing.is_missing(Position(9), Position(10)));
     }
 }

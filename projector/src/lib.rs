@@ -15,6 +15,8 @@ mod follows;
 pub mod generation;
 pub mod holding;
 pub mod hops;
+pub mod lead;
+mod listen;
 mod output;
 pub mod progress;
 pub mod projection;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use events::store::hops::Recorder;
-use events::store::{Connections, history, outbox, read};
+use events::store::{Connections, history, read};
 use events::{Clock, Mark, Position, RecordedEvent, Slice};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,10 @@ use crate::work::{APPLY_MAX_EVENTS, next_transaction};
 /// The most that one transaction may take, connection and all: a hundred times what its work is
 /// bounded to. For a server that is gone without a word.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long a transaction may still take when the process has to stop. Then it is given up, and done anew by whoever
+/// projects next.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the projection does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -128,13 +132,12 @@ impl Projection {
         Ok(foreign)
     }
 
-    /// How far the relay has published.
+    /// Where the log ends.
     ///
     /// # Errors
     /// [`ProjectionError`] when the log is away.
-    pub async fn published(&self) -> Result<Position, ProjectionError> {
-        let outbox = outbox::load(&self.log).await.map_err(ProjectionError::Log)?;
-        Ok(outbox.position)
+    pub async fn head(&self) -> Result<Position, ProjectionError> {
+        read::head(&self.log).await.map_err(ProjectionError::Log)
     }
 
     /// Applies what `slices`, of which none is [foreign](Self::foreign), bring. What is known is passed over; what is missing before a slice is
@@ -216,10 +219,16 @@ impl Projection {
                 next_transaction(&self.feed, events, self.kept).await.map_err(ApplyError::from)?;
             let (now, later) = events.split_at(count);
             let applying = apply(&self.feed, *checkpoint, now, self.kept);
-            let Applied { checkpoint: moved, deliveries, applied_at } =
-                tokio::time::timeout(TRANSACTION_TIMEOUT, applying)
-                    .await
-                    .map_err(|_| ProjectionError::Silent)??;
+            let out_of_time = async {
+                self.shutdown.cancelled().await;
+                tokio::time::sleep(STOP_PATIENCE).await;
+            };
+            let Applied { checkpoint: moved, deliveries, applied_at } = tokio::select! {
+                applied = tokio::time::timeout(TRANSACTION_TIMEOUT, applying) => {
+                    applied.map_err(|_| ProjectionError::Silent)??
+                }
+                () = out_of_time => return Err(ProjectionError::Stopping),
+            };
             if let Some(hops) = &self.hops {
                 let (first, last) = (checkpoint.position.next(), moved.position);
                 let readable_at = Clock::system().now();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use events::amqp::{self, Broker, BrokerError};
 use events::slice::{SliceError, SliceKey};
-use events::{Mark, Slice};
+use events::{Mark, Position, Slice};
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
@@ -29,8 +29,11 @@ pub(crate) struct Subscription {
 }
 
 /// Messages that arrived together: what they say, and how to settle them.
+#[derive(Debug)]
 pub(crate) struct Batch {
     pub slices: Vec<Slice>,
+    /// The last position that they have, once they were tried.
+    pub end: Option<Position>,
     deliveries: Vec<Delivery>,
 }
 
@@ -68,6 +71,14 @@ impl Subscription {
         }
     }
 
+    /// Declares queue, exchange and bindings again, where somebody took one of them away.
+    pub(crate) async fn declare_again(&self) -> Result<(), BrokerError> {
+        let channel = self.connection.create_channel().await?;
+        amqp::declare_topology(&channel).await?;
+        channel.close(200, "declared".into()).await?;
+        Ok(())
+    }
+
     /// `first` and what else is here already, up to one transaction's worth. What cannot be decoded
     /// goes to the dead letters: its events, if it had any, are missing and read from the log.
     pub(crate) async fn batch_from(
@@ -75,7 +86,7 @@ impl Subscription {
         first: Delivery,
         key: &SliceKey,
     ) -> Result<Batch, BrokerError> {
-        let mut batch = Batch { slices: Vec::new(), deliveries: Vec::new() };
+        let mut batch = Batch { slices: Vec::new(), end: None, deliveries: Vec::new() };
         let mut events = 0;
         let mut next = Some(first);
         while let Some(delivery) = next {
@@ -111,28 +122,34 @@ impl Subscription {
 
 impl Batch {
     /// Takes out the slices that end with one of the `foreign` marks: the log has other events there.
-    pub(crate) async fn set_foreign_aside(&mut self, foreign: &[Mark]) -> Result<(), lapin::Error> {
+    pub(crate) async fn set_foreign_aside(&mut self, foreign: &[Mark]) {
         if foreign.is_empty() {
-            return Ok(());
+            return;
         }
         let slices = std::mem::take(&mut self.slices);
         let deliveries = std::mem::take(&mut self.deliveries);
         for (slice, delivery) in slices.into_iter().zip(deliveries) {
             if foreign.contains(&slice.mark()) {
-                set_aside(&delivery, &SliceError::OtherHistory(slice.mark())).await?;
+                let error = SliceError::OtherHistory(slice.mark());
+                settled(set_aside(&delivery, &error).await);
             } else {
                 self.slices.push(slice);
                 self.deliveries.push(delivery);
             }
         }
-        Ok(())
     }
 
-    pub(crate) async fn acknowledge(&self) -> Result<(), lapin::Error> {
+    pub(crate) async fn acknowledge(self) {
         for delivery in &self.deliveries {
-            delivery.acker.ack(BasicAckOptions::default()).await?;
+            settled(delivery.acker.ack(BasicAckOptions::default()).await.map(drop));
         }
-        Ok(())
+    }
+}
+
+/// What was not settled, because the connection was lost meanwhile, comes again and is known then.
+fn settled(result: Result<(), lapin::Error>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "a message was not settled and will come again");
     }
 }
 

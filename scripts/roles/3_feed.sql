@@ -29,7 +29,7 @@ begin
             or nspname = 'public' and relname in
                 (
                     'checkpoint', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'feed_migrations', 'compatibility',
-                    'projector_hops', 'projector_hops_0', 'projector_hops_1'
+                    'projector_hops', 'projector_hops_0', 'projector_hops_1', 'projector_lead'
                 )
         )
     loop

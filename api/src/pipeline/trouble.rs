@@ -85,21 +85,30 @@ fn databases(seen: &Seen, readable: Readable) -> Vec<Trouble> {
 fn way(seen: &Seen) -> Vec<Trouble> {
     let checkpoint = seen.projector.position;
     let behind = seen.projector.lag_events.unwrap_or_default();
+    let unpublished = seen.relay.lag_events.unwrap_or_default();
     let mut troubles = Vec::new();
     if seen.broker.state == BrokerState::Unreachable {
         troubles.push(Trouble {
             part: Part::Broker,
             title: "RabbitMQ is away",
-            works: "Posting, following and reading: commands need the log alone.",
-            waits: format!("Feeds stay as of position {checkpoint}; {} in the log.", wait(behind)),
+            works: "Posting, following and reading; feeds follow the log itself, a second behind.",
+            waits: format!("{} to be published to others who listen.", wait(unpublished)),
             kept: "Nothing is lost: the relay publishes from the log when RabbitMQ is back.",
+        });
+    } else if seen.projector.state == ProjectorState::FollowsLog {
+        troubles.push(Trouble {
+            part: Part::Broker,
+            title: "RabbitMQ brings nothing",
+            works: "Posting, following and reading; feeds follow the log itself, a second behind.",
+            waits: format!("{} to be published.", wait(unpublished)),
+            kept: "Nothing is lost: the log has all of it.",
         });
     } else if seen.relay.state == RelaySeenState::Waiting {
         troubles.push(Trouble {
             part: Part::Relay,
             title: "No relay leads",
             works: "Posting, following and reading: commands need the log alone.",
-            waits: format!("Feeds stay as of position {checkpoint}; {} in the log.", wait(behind)),
+            waits: format!("{} to be published.", wait(unpublished)),
             kept: "Nothing is lost: a relay begins where the last one stopped.",
         });
     }
@@ -118,7 +127,10 @@ fn way(seen: &Seen) -> Vec<Trouble> {
             waits: format!("Feeds are as of position {checkpoint}; {}.", wait(behind)),
             kept: "Nothing is lost: the projector catches up from the queue, or from the log.",
         }),
-        ProjectorState::Behind | ProjectorState::Working | ProjectorState::Unknown => {}
+        ProjectorState::Behind
+        | ProjectorState::Working
+        | ProjectorState::FollowsLog
+        | ProjectorState::Unknown => {}
     }
     troubles
 }

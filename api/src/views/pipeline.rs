@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use events::Position;
-use events::store::{Connections, Fault, PROJECTOR_SESSION};
+use events::store::{Connections, Fault};
 use serde::Serialize;
 
 /// Deliveries are counted over so many seconds: long enough for a rate that a person can read.
@@ -18,8 +18,10 @@ pub struct FeedSide {
     pub generation: i32,
     pub position: Position,
     pub moved_at: DateTime<Utc>,
-    /// Sessions of projectors that run, the active one and those that stand by.
-    pub projector_sessions: i64,
+    /// Whether a projector leads.
+    pub led: bool,
+    /// What it goes by: `messages`, or the `log` because RabbitMQ brings nothing.
+    pub follows: String,
     /// Rows of `feed_items` that came in the last [`DELIVERIES_SECONDS`].
     pub deliveries: i64,
     pub rebuild: Option<Rebuild>,
@@ -44,20 +46,16 @@ pub struct Rebuild {
 /// # Errors
 /// [`sqlx::Error`] when the database is away or has no read model yet.
 pub async fn look(feed: &Connections) -> Result<FeedSide, sqlx::Error> {
-    let found = sqlx::query_file!(
-        "src/views/pipeline.sql",
-        PROJECTOR_SESSION,
-        HOPS_MAX,
-        DELIVERIES_SECONDS
-    )
-    .fetch_one(feed)
-    .await?;
+    let found = sqlx::query_file!("src/views/pipeline.sql", HOPS_MAX, DELIVERIES_SECONDS)
+        .fetch_one(feed)
+        .await?;
     let rebuild = if found.is_rebuilding { rebuild(feed).await? } else { None };
     Ok(FeedSide {
         generation: found.generation,
         position: found.position,
         moved_at: found.moved_at,
-        projector_sessions: found.projector_sessions,
+        led: found.led,
+        follows: found.follows,
         deliveries: found.deliveries,
         rebuild,
     })

@@ -1,23 +1,20 @@
 -- What the read model's database knows of the projector and of itself, for those who watch.
 --
--- $1 how a projector's sessions introduce themselves, $2 how many hops back deliveries are counted,
--- $3 over how many seconds
+-- $1 how many hops back deliveries are counted, $2 over how many seconds
 --
--- The newest hops are the last of both halves' indexes, so the count ends after $2 of them.
+-- The newest hops are the last of both halves' indexes, so the count ends after $1 of them.
 select
     checkpoint.generation,
     checkpoint.position as "position: Position",
     checkpoint.moved_at,
-    (
-        select count(*) from pg_stat_activity
-        where datname = current_database() and application_name = $1
-    ) as "projector_sessions!",
+    lead.leased_until >= now() as "led!",
+    lead.follows as "follows!",
     (
         select coalesce(sum(newest.deliveries), 0)::bigint
         from (
-            select deliveries, readable_at from projector_hops order by last_position desc limit $2
+            select deliveries, readable_at from projector_hops order by last_position desc limit $1
         ) as newest
-        where newest.readable_at > now() - make_interval(secs => $3)
+        where newest.readable_at > now() - make_interval(secs => $2)
     ) as "deliveries!",
     exists (
         select from pg_class
@@ -25,3 +22,4 @@ select
         where nspname = 'feed_next' and relname = 'rebuild' and has_schema_privilege(pg_namespace.oid, 'usage')
     ) as "is_rebuilding!"
 from (select * from checkpoint order by position desc, fence desc limit 1) as checkpoint
+cross join (select * from projector_lead order by revision desc limit 1) as lead

@@ -16,7 +16,7 @@ use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
     QueueDeclareOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -49,10 +49,25 @@ async fn without_the_broker_every_command_succeeds_and_the_feeds_catch_up() {
     .await;
     let outbox = outbox::load(&system.log).await.unwrap();
     assert!(outbox.position.0 < tweets[99].0, "what was not confirmed is not passed over");
+    // The feeds follow the log itself meanwhile, and it is said that they do.
+    system.every_feed_is_exact().await;
+    until("it is said what the projector goes by", async || {
+        let led = projector::lead::load(&system.log).await.unwrap();
+        (led.holder.is_some() && led.follows == "log").then_some(())
+    })
+    .await;
 
     system.gate.open();
-    let last = Position(tweets[99].0);
-    system.caught_up().await;
+    until("what was appended meanwhile is published", async || {
+        (outbox::load(&system.log).await.unwrap().position.0 >= tweets[99].0).then_some(())
+    })
+    .await;
+    until("messages have come as far as the log was read", async || {
+        let led = projector::lead::load(&system.log).await.unwrap();
+        (led.follows == "messages").then_some(())
+    })
+    .await;
+    let last = system.caught_up().await;
     tweets.reverse();
     assert_eq!(rookery.feed(reader, last).await, tweets);
     system.every_feed_is_exact().await;
@@ -292,6 +307,115 @@ async fn asked_to_stop_both_programs_finish_and_exit_with_0() {
     assert!(acknowledged.iter().all(|tweet| tweet.0 <= head.0), "acknowledged, so in the log");
     let outbox = outbox::load(&system.log).await.unwrap();
     assert!(!outbox.led, "the lead was given up, so that another can take it at once");
+    system.stop().await;
+}
+
+/// A broker that takes messages and confirms none, as in a memory alarm: no wait for it outlives the deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_stop_while_the_broker_is_silent_both_programs_exit_with_0() {
+    let mut system = System::start().await;
+    let (writer, _) = three_users(&system.client).await;
+    system.caught_up().await;
+    system.gate.fall_silent();
+    system.client.tweet(writer, "nobody confirms this").await;
+    let ten_seconds = Duration::from_secs(10);
+    for process in [&mut system.api, &mut system.projector] {
+        process.signal("-TERM").await;
+        let ended = tokio::time::timeout(ten_seconds, process.ended()).await;
+        let status = ended.expect("within 10 s");
+        assert!(status.success(), "{status}:\n{}", process.log().join("\n"));
+    }
+    system.stop().await;
+}
+
+/// A stranger's queue on the exchange that takes nothing more: feeds are none the wiser, and everyone else gets a slice
+/// again now and then, not all of them twice a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_of_a_stranger_stops_no_feed() {
+    let system = System::start().await;
+    let rookery = &system.client;
+    let (writer, _) = three_users(rookery).await;
+    system.caught_up().await;
+    let connection = system.vhost.connect().await;
+    let channel = connection.create_channel().await.unwrap();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let declared =
+        channel.queue_declare("stranger".into(), QueueDeclareOptions::default(), arguments);
+    declared.await.unwrap();
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    channel
+        .queue_bind("stranger".into(), EXCHANGE.into(), "".into(), options, arguments)
+        .await
+        .unwrap();
+    for number in 0..40 {
+        rookery.tweet(writer, &format!("refused by a stranger {number}")).await;
+    }
+    system.every_feed_is_exact().await;
+    let outbox = outbox::load(&system.log).await.unwrap();
+    assert!(outbox.position < system.head().await, "the stranger's queue does refuse");
+    system.vhost.delete_queue("stranger").await;
+    let head = system.head().await;
+    until("all of it is published", async || {
+        (outbox::load(&system.log).await.unwrap().position >= head).then_some(())
+    })
+    .await;
+    connection.close(200, "done".into()).await.unwrap();
+    system.stop().await;
+}
+
+/// While the read model cannot be written, messages are held and not tried again and again until they end as dead letters.
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_of_the_read_model_makes_no_dead_letters() {
+    let system = System::start().await;
+    let rookery = &system.client;
+    let (writer, _) = three_users(rookery).await;
+    system.caught_up().await;
+    let rename = async |from: &str, to: &str| {
+        let statement = sqlx::AssertSqlSafe(format!("alter table {from} rename to {to}"));
+        sqlx::query(statement).execute(&system.log).await.unwrap();
+    };
+    rename("feed_items", "feed_items_aside").await;
+    let tweet = rookery.tweet(writer, "it has to wait").await;
+    until("it was tried again and again", async || {
+        let lines = system.projector.log();
+        let tries = lines.iter().filter(|line| line.contains("the projector was interrupted"));
+        (tries.count() >= 5).then_some(())
+    })
+    .await;
+    rename("feed_items_aside", "feed_items").await;
+    system.every_feed_is_exact().await;
+    let subscribed = system.projector.log();
+    let subscribed = subscribed.iter().filter(|line| line.contains("subscribed to")).count();
+    assert_eq!(subscribed, 1, "the message was held all the while");
+    assert_eq!(system.vhost.depth(FEED_DEAD_LETTER_QUEUE).await, Some(0));
+    assert!(system.head().await.0 >= tweet.0);
+    system.stop().await;
+}
+
+/// A transaction that takes longer than a lease lasts is work, and whoever stands by leaves it alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_at_long_work_is_not_relieved() {
+    let system = System::start().await;
+    let (writer, _) = three_users(&system.client).await;
+    system.caught_up().await;
+    let mut standby = system.another_projector().await;
+    let before = projector::lead::load(&system.log).await.unwrap();
+    // Whoever writes feed items has to wait for this.
+    let mut lent = system.log.lend().await.unwrap();
+    let mut holder = sqlx::Connection::begin(&mut *lent).await.unwrap();
+    sqlx::query("lock table feed_items in share mode").execute(&mut *holder).await.unwrap();
+    system.client.tweet(writer, "it takes long").await;
+    sqlx::query("select pg_sleep(5)").execute(&mut *holder).await.unwrap();
+    holder.rollback().await.unwrap();
+    lent.give_back();
+    system.every_feed_is_exact().await;
+    let after = projector::lead::load(&system.log).await.unwrap();
+    assert_eq!((after.holder, after.follows.as_str()), (before.holder, "messages"));
+    let relieved = standby.log().iter().any(|line| line.contains("projecting"));
+    assert!(!relieved, "it was left alone");
+    standby.kill().await;
     system.stop().await;
 }
 

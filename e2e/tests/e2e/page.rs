@@ -145,11 +145,12 @@ async fn a_broker_a_projector_and_a_service_that_are_away_are_said_and_heal() {
     system.gate.shut();
     browser.sees(".summary", "RabbitMQ is away").await;
     system.client.tweet(ada, "while RabbitMQ was away").await;
-    browser.sees(".card.trouble", "1 event waits in the log").await;
+    browser.sees(".card.trouble", "1 event waits to be published").await;
     browser.sees(".card.trouble", "Nothing is lost").await;
+    browser.sees(".tweet", "while RabbitMQ was away").await;
+    browser.sees(".way", "follows the log").await;
     browser.picture("broker-away").await;
     system.gate.open();
-    browser.sees(".tweet", "while RabbitMQ was away").await;
     browser.sees(".summary", "Everything flows").await;
 
     system.projector.kill().await;

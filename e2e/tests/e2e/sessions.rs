@@ -81,6 +81,11 @@ async fn an_api_that_reads_from_a_standby_hears_of_new_positions() {
     let feed_url = primary.url_through(standby.address);
     let replica = [("FEED_DATABASE_URL", feed_url.as_str())];
     let (mut reading, reader) = start_api(&url, &vhost.url, &replica, &["--no-relay"]).await;
+    until("the standby has the read model", async || {
+        let ready = reader.get("/health/ready", None).await;
+        (ready.status == StatusCode::OK).then_some(())
+    })
+    .await;
     let ada = rookery.register("ada").await;
     for number in 0..20 {
         let tweet = rookery.tweet(ada, &format!("number {number}")).await;

@@ -38,6 +38,8 @@ pub struct Broker {
     pub queue: Option<Vec<Slice>>,
     /// The projector that is the active consumer.
     pub active: Option<usize>,
+    /// It is away, for longer than anyone looks.
+    pub gone: bool,
 }
 
 impl Broker {

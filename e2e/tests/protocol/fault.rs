@@ -33,6 +33,8 @@ pub enum Fault {
     Purge,
     /// The queue is deleted with all that was in it.
     DeleteQueue,
+    /// The broker is away for good.
+    LoseBroker,
     /// The server of the read model crashes and loses this many transactions. Sessions that were
     /// between two statements do not notice: their pools connect again.
     CrashFeed { lost: usize },
@@ -45,6 +47,9 @@ impl Fault {
             return vec![];
         }
         let mut faults = of_queue(system);
+        if !system.broker.gone {
+            faults.push(Self::LoseBroker);
+        }
         if leader(system).is_some() && system.outbox.led {
             faults.push(Self::PauseLeader);
         }
@@ -87,7 +92,7 @@ impl Fault {
                 projector::step(system, p, ProjectorStep::Deliver, mutation);
             }
             Self::LookTooEarly(p) => {
-                projector::step(system, p, ProjectorStep::ReadPublished, mutation);
+                projector::step(system, p, ProjectorStep::ReadHead, mutation);
             }
             Self::LoseMessage(index) => drop(system.broker.waiting().remove(index)),
             Self::DuplicateMessage(index) => {
@@ -101,6 +106,11 @@ impl Fault {
             }
             Self::Purge => system.broker.waiting().clear(),
             Self::DeleteQueue => subscription::delete_queue(system),
+            Self::LoseBroker => {
+                system.broker.gone = true;
+                subscription::delete_queue(system);
+                system.relays.iter_mut().for_each(Relay::lose_broker);
+            }
             Self::CrashFeed { lost } => {
                 system.feed.crash(lost);
             }

@@ -25,7 +25,7 @@ pub enum Mutation {
     UnroutableIsConfirmed,
     /// `publish_until_stopped` without `move_cursor` after a pause.
     NoRenewalAfterRefusal,
-    /// `Session::consume` with `acknowledge` before `apply`.
+    /// `Consumer::apply_batch` with `acknowledge` before `apply_slices`.
     AckBeforeCommit,
     /// `checkpoint::advance` without `position = $2`.
     NoCheckpointComparison,
@@ -37,7 +37,7 @@ pub enum Mutation {
     KnownEventsAreKept,
     /// `Projection::apply_slices` without `apply_from_log`, and `run_after` without its check.
     NoGapRead,
-    /// `Session::consume` without `repair_if_stalled`.
+    /// `Consumer::step` without `look`.
     NoStallRepair,
 }
 

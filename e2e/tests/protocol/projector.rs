@@ -1,4 +1,4 @@
-//! A projector: `projector/src/consume.rs` with `subscription.rs`.
+//! A projector: `projector/src/consume.rs` with `listen.rs` and `subscription.rs`.
 
 use crate::broker::{PREFETCH, Slice};
 use crate::feed::Checkpoint;
@@ -11,7 +11,7 @@ use crate::work::Work;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Projector(pub Option<Session>);
 
-/// `consume::Session`
+/// `consume::Consumer`, and the subscription that it hears from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Session {
     /// What the broker thinks. The session learns it when it next needs the broker.
@@ -28,16 +28,16 @@ pub struct Session {
 /// What a projector does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProjectorStep {
-    /// `consume::session` up to `Subscription::open`
+    /// `listen::session` up to `Subscription::open`; without a broker it goes on from the log alone.
     Open,
     /// The broker sends the next message ahead.
     Deliver,
     /// `Subscription::batch_from`: what has arrived is one batch.
     GatherBatch,
-    /// `Projection::published` in `repair_if_stalled`, where it is ahead of the checkpoint for long
-    /// enough. A look that finds nothing is no step.
-    ReadPublished,
-    /// `Projection::checkpoint` in `repair_if_stalled`
+    /// `Projection::head` in `look`, where it is ahead of a checkpoint that stands still. A look that finds nothing
+    /// is no step.
+    ReadHead,
+    /// `Projection::checkpoint` in `look`
     ReadCheckpoint,
     /// `Projection::take_over` in `take_over_once`
     TakeOver,
@@ -47,7 +47,7 @@ pub enum ProjectorStep {
     Apply,
     /// `delivery.acker.ack` in `Batch::acknowledge`, for one message.
     Acknowledge,
-    /// `Subscription::next` or `check` fails.
+    /// `Subscription::next` or `check` fails. What is in hand is kept by the code; here it is taken anew.
     NoticeLoss,
 }
 
@@ -81,7 +81,7 @@ impl Projector {
             .as_ref()
             .map(|work| work.next_step(session.taken_over.is_some(), mutation));
         let gather = waits && !session.arrived.is_empty();
-        let notice = waits && !session.connected;
+        let notice = waits && !session.connected && !system.broker.gone;
         [
             deliver.then_some(ProjectorStep::Deliver),
             work,
@@ -103,9 +103,10 @@ impl Projector {
 
     /// Whether a look for a stall would find one.
     pub fn can_find_stall(&self, system: &System) -> bool {
-        let waits =
-            self.0.as_ref().is_some_and(|session| session.connected && session.work.is_none());
-        waits && system.outbox.position > system.feed.rows.position
+        let waits = self.0.as_ref().is_some_and(|session| {
+            (session.connected || system.broker.gone) && session.work.is_none()
+        });
+        waits && system.head > system.feed.rows.position
     }
 }
 
@@ -122,11 +123,13 @@ impl Session {
 
 /// Projector `p` takes `step`.
 pub fn step(system: &mut System, p: usize, step: ProjectorStep, mutation: Mutation) {
-    let System { projectors, broker, feed, seen, outbox, head, .. } = system;
+    let System { projectors, broker, feed, seen, head, .. } = system;
     let Some(session) = &mut projectors[p].0 else {
-        broker.declare_topology();
-        broker.active.get_or_insert(p);
-        projectors[p].0 = Some(Session { connected: true, ..Session::default() });
+        if !broker.gone {
+            broker.declare_topology();
+            broker.active.get_or_insert(p);
+        }
+        projectors[p].0 = Some(Session { connected: !broker.gone, ..Session::default() });
         return;
     };
     match step {
@@ -135,7 +138,7 @@ pub fn step(system: &mut System, p: usize, step: ProjectorStep, mutation: Mutati
         ProjectorStep::GatherBatch => {
             session.work = Some(Work::batch(std::mem::take(&mut session.arrived)));
         }
-        ProjectorStep::ReadPublished => session.work = Some(Work::look(outbox.position)),
+        ProjectorStep::ReadHead => session.work = Some(Work::look(*head)),
         ProjectorStep::ReadCheckpoint => {
             session.work = session.work().repair(feed.rows.position);
             if session.work.is_some() {

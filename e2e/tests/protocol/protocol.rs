@@ -51,7 +51,7 @@ impl Protocol {
         if actions.is_empty() && self.mutation != Mutation::NoStallRepair {
             let looks = (0..system.projectors.len())
                 .filter(|p| system.projectors[*p].can_find_stall(system))
-                .map(|p| Action::Projector(p, ProjectorStep::ReadPublished));
+                .map(|p| Action::Projector(p, ProjectorStep::ReadHead));
             actions.extend(looks);
         }
         if system.head < self.bounds.events {

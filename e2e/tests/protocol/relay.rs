@@ -74,6 +74,14 @@ impl Relay {
         matches!(self.phase, Phase::Leading { .. })
     }
 
+    /// Its session ends with an error.
+    pub fn lose_broker(&mut self) {
+        self.phase = match self.phase {
+            Phase::Leading { .. } | Phase::Leaving => Phase::Leaving,
+            Phase::Standby | Phase::Disconnected => Phase::Disconnected,
+        };
+    }
+
     /// Whether a slice is about to be published.
     pub fn publishes(&self) -> bool {
         let Phase::Leading { round: Round::Publishing(slices), .. } = &self.phase else {
@@ -89,6 +97,7 @@ impl Relay {
                 Phase::Standby if system.outbox.led => vec![],
                 Phase::Standby => vec![RelayStep::TakeLead],
                 Phase::Leaving => vec![RelayStep::ReleaseLead],
+                _ if system.broker.gone => vec![],
                 _ => vec![RelayStep::Connect],
             };
         };

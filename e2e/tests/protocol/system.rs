@@ -43,9 +43,10 @@ impl System {
         }
     }
 
-    /// Whether the whole log was published and applied.
+    /// Whether the whole log was applied, and published where there is a broker.
     pub fn is_caught_up(&self) -> bool {
-        self.outbox.position == self.head && self.feed.rows.position == self.head
+        let is_published = self.broker.gone || self.outbox.position == self.head;
+        is_published && self.feed.rows.position == self.head
     }
 }
 
@@ -59,7 +60,7 @@ impl System {
 impl Hash for System {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         (self.head, self.outbox.position, self.outbox.led).hash(hasher);
-        (&self.broker.queue, self.faults_left, &self.seen).hash(hasher);
+        (&self.broker.queue, self.broker.gone, self.faults_left, &self.seen).hash(hasher);
 
         let latest = self.outbox.fence;
         let mut relays: Vec<_> =

@@ -11,8 +11,8 @@ const APPLY_MAX_EVENTS: Position = 2;
 /// A batch of messages to apply, or a stall to repair.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Work {
-    /// Where the relay's cursor was, in a look for a stall that has yet to read the checkpoint.
-    published: Option<Position>,
+    /// Where the log ended, in a look for a stall that has yet to read the checkpoint.
+    head: Option<Position>,
     /// `apply_slices`: what is left of them, sorted.
     slices: Vec<Slice>,
     /// `apply_from_log`: up to where.
@@ -24,21 +24,21 @@ pub struct Work {
 }
 
 impl Work {
-    /// `Session::apply` and `Batch::acknowledge` of these messages.
+    /// `Consumer::apply_batch` and `Batch::acknowledge` of these messages.
     pub fn batch(deliveries: Vec<Slice>) -> Self {
         let mut slices = deliveries.clone();
         slices.sort_by_key(|slice| slice.first);
         Self { slices, deliveries, ..Self::default() }
     }
 
-    /// A look for a stall that found the relay's cursor at `published`.
-    pub fn look(published: Position) -> Self {
-        Self { published: Some(published), ..Self::default() }
+    /// A look for a stall that found the end of the log at `head`.
+    pub fn look(head: Position) -> Self {
+        Self { head: Some(head), ..Self::default() }
     }
 
     /// The rest of that look, which found the checkpoint at `checkpoint`.
     pub fn repair(&self, checkpoint: Position) -> Option<Self> {
-        let from_log = self.published.filter(|published| checkpoint < *published);
+        let from_log = self.head.filter(|head| checkpoint < *head);
         from_log.map(|to| Self { from_log: Some(to), ..Self::default() })
     }
 
@@ -58,7 +58,7 @@ impl Work {
 
     pub fn next_step(&self, has_taken_over: bool, mutation: Mutation) -> ProjectorStep {
         let acks_first = mutation == Mutation::AckBeforeCommit && !self.deliveries.is_empty();
-        if self.published.is_some() {
+        if self.head.is_some() {
             ProjectorStep::ReadCheckpoint
         } else if acks_first {
             ProjectorStep::Acknowledge
@@ -76,7 +76,7 @@ impl Work {
     /// The loops of `apply_slices` and `apply_from_log` up to where they next need a database, at
     /// `checkpoint`.
     pub fn go_on(&mut self, checkpoint: Position, mutation: Mutation) {
-        if !self.run.is_empty() || self.published.is_some() {
+        if !self.run.is_empty() || self.head.is_some() {
             return;
         }
         self.from_log = self.from_log.filter(|to| checkpoint < *to);

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use events::amqp::Broker;
 use events::lifecycle::Lifecycle;
-use events::runtime::shutdown_on_signal;
-use events::store::PROJECTOR_SESSION;
+use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::hops::Recorder;
 use events::store::schema::Schema;
 use metrics_exporter_prometheus::PrometheusBuilder;
+use uuid::Uuid;
 
 use super::CommandError;
 use crate::config::RunArguments;
 use crate::consume;
+use crate::lead::Lead;
 use crate::projection::Projection;
 
 /// Connections to each database: one at work, one to look from.
@@ -21,6 +22,11 @@ const CONNECTIONS: usize = 2;
 /// The most that a look at either database may take: a page of the log, the checkpoint. What is
 /// applied has a limit of its own.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The stages in which parts stop: the lead is given up when the work is done.
+const WORK: usize = 0;
+const LEAD: usize = 1;
+const STAGES: usize = 2;
 
 /// Projects until SIGTERM or SIGINT.
 ///
@@ -32,7 +38,6 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
     let feed_database = arguments
         .databases
         .feed_database()?
-        .with_application_name(PROJECTOR_SESSION)
         .with_settings([("synchronous_commit", "off")])
         .with_patience(LOOK_TIMEOUT)
         .writable();
@@ -50,13 +55,21 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
     let (recorder, recording) = Recorder::new(feed_database.connections(1));
     let projection = Projection::new(log.clone(), feed, arguments.feed_kept, shutdown.clone())
         .recording(recorder);
-    let lifecycle = Lifecycle::new(shutdown, 1);
-    let stop = lifecycle.stop(0);
-    lifecycle.start(0, "the projector", async move {
-        consume::run(&projection, &log, &broker, &stop).await
+    // Processes of two machines may have one name and number.
+    let name = format!("{} {}", instance_name("projector"), Uuid::now_v7().simple());
+    let lead = Lead::new(feed_database.connections(1), name);
+    let lifecycle = Lifecycle::new(shutdown, STAGES);
+    let (stop, leading) = (lifecycle.stop(WORK), lead.clone());
+    lifecycle.start(WORK, "the projector", async move {
+        consume::run(&projection, &log, &leading, &broker, &stop).await
     });
-    let stop = lifecycle.stop(0);
-    lifecycle.start(0, "recording hops", async move {
+    let stop = lifecycle.stop(LEAD);
+    lifecycle.start(LEAD, "keeping the lead", async move {
+        lead.keep(stop).await;
+        Ok(())
+    });
+    let stop = lifecycle.stop(WORK);
+    lifecycle.start(WORK, "recording hops", async move {
         recording.run(stop).await;
         Ok(())
     });

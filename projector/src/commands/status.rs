@@ -15,7 +15,7 @@ use crate::config::StatusArguments;
 use crate::output::{print, print_json};
 use crate::progress::{self, Stored};
 use crate::projection::OtherHistory;
-use crate::{checkpoint, generation};
+use crate::{checkpoint, generation, lead};
 
 /// Everything that `status` shows.
 #[derive(Debug, Serialize)]
@@ -68,6 +68,10 @@ struct FeedStatus {
     is_of_this_log: bool,
     /// What a rollback would go back to.
     previous_generation: Option<i32>,
+    /// The projector that leads; `None` while none does.
+    projector: Option<String>,
+    /// What it goes by: `messages`, or the `log` itself because RabbitMQ brings nothing.
+    follows: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -130,6 +134,7 @@ async fn look(
 ) -> Result<Status, CommandError> {
     let broker = look_at_broker(broker).await;
     let checkpoint = checkpoint::load(feed).await.map_err(CommandError::Feed)?;
+    let led = lead::load(feed).await.map_err(CommandError::Feed)?;
     let aside = generation::aside(feed).await.map_err(CommandError::Feed)?;
     let rebuild = look_at_rebuild(feed, aside.next).await.map_err(CommandError::Feed)?;
     let outbox = outbox::load(log).await.map_err(CommandError::Log)?;
@@ -158,6 +163,8 @@ async fn look(
             lag_seconds: feed_seconds,
             fence: checkpoint.fence,
             previous_generation: aside.previous,
+            projector: led.holder,
+            follows: led.follows,
         },
         rebuild,
     })
@@ -240,6 +247,14 @@ fn table(status: &Status) -> Table {
             }
         ),
     ]);
+    let projector = match (&feed.projector, feed.follows.as_str()) {
+        (None, _) => "none leads".to_owned(),
+        (Some(name), "log") => {
+            format!("follows the log itself: RabbitMQ brings nothing; {name}")
+        }
+        (Some(name), _) => name.clone(),
+    };
+    table.add_row(["projector", "", &projector]);
     if let Some(previous) = feed.previous_generation {
         table.add_row([
             "generation before",

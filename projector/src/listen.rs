@@ -1,0 +1,140 @@
+//! Listening to RabbitMQ, for as long as this projector leads: a task of its own, so that whatever becomes of the
+//! broker, the projection goes on from the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::amqp::{self, Broker, BrokerError};
+use events::retry::{Failure, Retry};
+use events::store::{Connections, outbox};
+use metrics::gauge;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::subscription::{Batch, Subscription};
+
+/// How long a subscription may take to come about, topology and all.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How often a silent connection is looked at.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// So many batches wait beside the one that is applied; further messages stay with the broker.
+const WAITING_MAX: usize = 1;
+
+/// Why a session with the broker ended.
+#[derive(Debug, thiserror::Error)]
+enum ListenError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] sqlx::Error),
+}
+
+/// What listens. It ends with this.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    batches: mpsc::Receiver<Batch>,
+    missed: Arc<Notify>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    /// Begins to listen to `broker`; `log` knows the key by which messages are signed.
+    pub(crate) fn start(broker: &Broker, log: &Connections) -> Self {
+        let (sender, batches) = mpsc::channel(WAITING_MAX);
+        let (stop, missed) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let listening =
+            listen(broker.clone(), log.clone(), sender, Arc::clone(&missed), stop.clone());
+        Self { batches, missed, stop, task: tokio::spawn(listening) }
+    }
+
+    /// What has arrived; waits for as long as nothing does.
+    pub(crate) async fn next(&mut self) -> Batch {
+        match self.batches.recv().await {
+            Some(batch) => batch,
+            // It was told to stop.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says that what was published did not arrive: somebody may have changed what leads here.
+    pub(crate) fn miss(&self) {
+        self.missed.notify_one();
+    }
+
+    /// Hands back what was not acknowledged, and ends.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        self.batches.close();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "listening to RabbitMQ crashed");
+        }
+    }
+}
+
+async fn listen(
+    broker: Broker,
+    log: Connections,
+    batches: mpsc::Sender<Batch>,
+    missed: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    let mut retry = Retry::new("listening to RabbitMQ");
+    while !stop.is_cancelled() {
+        let end = session(&broker, &log, &batches, &missed, &stop).await;
+        gauge!("rookery_projector_broker_connected").set(0.0);
+        let Err(error) = end else { return };
+        // Only a failure that no try can mend would come back.
+        if retry.after(Failure::Retry(error), &stop).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn session(
+    broker: &Broker,
+    log: &Connections,
+    batches: &mpsc::Sender<Batch>,
+    missed: &Notify,
+    stop: &CancellationToken,
+) -> Result<(), ListenError> {
+    let key = outbox::slice_key(log).await?;
+    let mut subscription = tokio::select! {
+        opened = timeout(OPEN_TIMEOUT, Subscription::open(broker)) => {
+            opened.map_err(|_| BrokerError::Timeout)??
+        }
+        () = stop.cancelled() => return Ok(()),
+    };
+    gauge!("rookery_projector_broker_connected").set(1.0);
+    tracing::info!("subscribed to {}", amqp::FEED_QUEUE);
+    let mut checks = tokio::time::interval(CHECK);
+    let listening = async {
+        loop {
+            tokio::select! {
+                delivery = subscription.next() => {
+                    let batch = subscription.batch_from(delivery?, &key).await?;
+                    // Nobody takes it: this is told to stop.
+                    if batches.send(batch).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                _ = checks.tick() => subscription.check()?,
+                () = missed.notified() => {
+                    timeout(OPEN_TIMEOUT, subscription.declare_again())
+                        .await
+                        .map_err(|_| BrokerError::Timeout)??;
+                }
+            }
+        }
+    };
+    let end = tokio::select! {
+        end = listening => end,
+        () = stop.cancelled() => Ok(()),
+    };
+    subscription.close().await;
+    end
+}
