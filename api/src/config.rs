@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::builder::{NonEmptyStringValueParser, RangedU64ValueParser};
+use events::store::SWAP_STANDSTILL_MAX_MS;
 
 use crate::authentication::{Authentication, Key, Tokens, WatcherClaim};
 use crate::own_hosts::{Host, OwnHosts};
 use crate::secret::Secret;
+
+/// A reader's patience outlasts a swap of generations, twice over.
+const PATIENCE_MIN_MS: u64 = 2 * SWAP_STANDSTILL_MAX_MS;
 
 /// Rookery's HTTP service and outbox relay.
 ///
@@ -100,7 +104,7 @@ pub struct Config {
     pub feed_connections: usize,
 
     /// How long a read with X-Min-Log-Position waits for the read model before it answers 503.
-    #[arg(long, env, default_value_t = 2_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    #[arg(long, env, default_value_t = 2_000, value_name = "MS", value_parser = clap::value_parser!(u64).range(PATIENCE_MIN_MS..=60_000))]
     pub min_position_patience_ms: u64,
 }
 

@@ -23,6 +23,10 @@ pub const LOG_CHANNEL: &str = "rookery_log";
 /// The channel on which the projector announces each move of the checkpoint.
 pub const CHECKPOINT_CHANNEL: &str = "rookery_checkpoint";
 
+/// The longest that the read model stands still while another generation takes its place. Readers who wait for a position
+/// have at least twice as long, and it is far below the time after which PostgreSQL ends an idle transaction.
+pub const SWAP_STANDSTILL_MAX_MS: u64 = 1_000;
+
 /// The limit of a statement that wants the newest row and has no other parameter. Without any, it would
 /// be planned once, for the tables as they are then, also in sessions that plan each time.
 pub const NEWEST_ONE: i64 = 1;

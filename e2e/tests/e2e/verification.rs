@@ -144,6 +144,22 @@ async fn verify_finds_whatever_was_changed_by_hand() {
     system.stop().await;
 }
 
+/// What is kept of them has an end, and no account is looked for among all others.
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_that_differ_widely_are_counted_and_the_first_listed() {
+    let system = a_little_world().await;
+    let made = sqlx::query(
+        "insert into accounts select number, 'n' || number, 'm' || number, 'n' || number, 'm' || number, now()
+        from generate_series(1000, 60999) as number",
+    );
+    made.execute(&system.log).await.unwrap();
+    let report = verified(&system.log, 20).await;
+    assert_eq!(report.listed.len(), 20);
+    assert!(report.listed.iter().all(|it| it.part == Part::Decisions), "{:#?}", report.listed);
+    assert!(report.differences > 10_000, "{}", report.differences);
+    system.stop().await;
+}
+
 /// Copies of what a change may touch.
 struct Tables;
 

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use events::store::{CHECKPOINT_CHANNEL, Fault};
+use events::store::{CHECKPOINT_CHANNEL, Fault, SWAP_STANDSTILL_MAX_MS};
 use events::{Mark, Position};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -27,9 +27,6 @@ const QUIET_LOCK_TIMEOUT: &str = "10s";
 /// PostgreSQL's `deadlock_timeout` of one second.
 const EXCLUSIVE_LOCK_TIMEOUT: &str = "100ms";
 
-/// How long the projector may have to wait for the incoming generation to catch up.
-const LAST_CATCH_UP_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// Why the generations were not swapped. The live one goes on as if nothing had been.
 #[derive(Debug, thiserror::Error)]
 pub enum SwapError<E> {
@@ -37,10 +34,7 @@ pub enum SwapError<E> {
     #[error("readers or vacuum hold the read model's tables")]
     Busy,
     /// Worth another try, once the incoming generation is closer.
-    #[error(
-        "the incoming generation did not catch up within {} s",
-        LAST_CATCH_UP_TIMEOUT.as_secs()
-    )]
+    #[error("the incoming generation did not catch up within {SWAP_STANDSTILL_MAX_MS} ms")]
     Behind,
     #[error(
         "the live generation has migration {live}, the incoming one {incoming}: another release \
@@ -117,10 +111,11 @@ async fn swap_within<E>(
     )
     .fetch_one(&mut *transaction)
     .await?;
-    let needed = tokio::time::timeout(LAST_CATCH_UP_TIMEOUT, catch_up(reached))
-        .await
-        .map_err(|_| SwapError::Behind)?
-        .map_err(SwapError::CatchUp)?;
+    let needed =
+        tokio::time::timeout(Duration::from_millis(SWAP_STANDSTILL_MAX_MS), catch_up(reached))
+            .await
+            .map_err(|_| SwapError::Behind)?
+            .map_err(SwapError::CatchUp)?;
     same_release(transaction, &live, incoming).await?;
 
     wait_at_most(transaction, EXCLUSIVE_LOCK_TIMEOUT).await?;

@@ -1,6 +1,6 @@
 //! Holding the decision state against the log: `accounts` has who is registered and not deleted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use events::event::{UserDeleted, UserRegistered};
@@ -102,7 +102,10 @@ pub(super) async fn list(
     found: &Digest,
     differences: &mut Differences,
 ) -> Result<(), sqlx::Error> {
-    let places = expected.differing(found);
+    let places = expected.to_look_at(found, differences);
+    if places.is_empty() {
+        return Ok(());
+    }
     let mut there = BTreeSet::new();
     let head = for_each_account(log, |fact| {
         if places.contains(&fact.place()) {
@@ -110,7 +113,7 @@ pub(super) async fn list(
         }
     })
     .await?;
-    let mut due = BTreeSet::new();
+    let mut due = BTreeMap::new();
     let mut after = Position::START;
     loop {
         let page = log::page(log, after, head).await?;
@@ -121,17 +124,16 @@ pub(super) async fn list(
                 Ok(Event::UserRegistered(registered)) => {
                     let fact = account(&registered, recorded.recorded_at);
                     if places.contains(&fact.place()) {
-                        due.insert(fact);
+                        due.insert(registered.user_id, fact);
                     }
                 }
-                Ok(Event::UserDeleted(UserDeleted { user_id })) => {
-                    due.retain(|fact| !matches!(fact, Fact::Registered { user_id: id, .. } if *id == user_id));
-                }
+                Ok(Event::UserDeleted(UserDeleted { user_id })) => drop(due.remove(&user_id)),
                 // What cannot be read is listed by `log::check`.
                 _ => {}
             }
         }
     }
+    let due: BTreeSet<Fact> = due.into_values().collect();
     for fact in due.difference(&there) {
         let what = format!("by the log, {}; accounts do not say so", fact.clause());
         differences.add(Part::Decisions, what, vec![fact.stream()]);

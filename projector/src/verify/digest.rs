@@ -5,13 +5,19 @@
 //! nothing is sorted, and what is kept of both are the sums. Only of buckets that differ the facts
 //! themselves are looked at.
 
+use std::collections::HashSet;
+
 use events::{Event, Position, RecordedEvent, UserId};
 
-use super::Part;
 use super::fact::{Fact, Place};
+use super::{Differences, Part};
 
 /// How many sums there are for each part. More make the second look at a bucket shorter.
 pub(super) const BUCKETS: usize = 1 << 14;
+
+/// How many buckets that differ are looked at again. Beyond them differences are only counted, so
+/// that a table that is wholly wrong does not have to fit into memory.
+const BUCKETS_LOOKED_AT: usize = 32;
 
 /// The sums of the hashes of facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +54,14 @@ impl Digest {
         &mut sums[place.bucket]
     }
 
-    /// Where the two differ.
-    pub(super) fn differing(&self, other: &Self) -> Vec<Place> {
+    /// Where the two differ, as far as that is looked at again; the rest is counted among `differences`.
+    pub(super) fn to_look_at(&self, other: &Self, differences: &mut Differences) -> HashSet<Place> {
+        let places = self.differing(other);
+        differences.add_unlisted(places.len().saturating_sub(BUCKETS_LOOKED_AT) as u64);
+        places.into_iter().take(BUCKETS_LOOKED_AT).collect()
+    }
+
+    fn differing(&self, other: &Self) -> Vec<Place> {
         let parts = [
             (Part::Users, &self.users, &other.users),
             (Part::Tweets, &self.tweets, &other.tweets),

@@ -14,10 +14,6 @@ use super::{Differences, Facts, Part, VerifyError, log};
 use crate::checkpoint::{self, Checkpoint};
 use crate::progress::Progress;
 
-/// How many buckets that differ are looked at again. Beyond them differences are only counted, so
-/// that a table that is wholly wrong does not have to fit into memory.
-const BUCKETS_LOOKED_AT: usize = 32;
-
 /// Compares the tables in `feed` with `facts`, which end at `checkpoint`.
 pub(super) async fn compare(
     log: &Connections,
@@ -39,10 +35,7 @@ pub(super) async fn compare(
         differences.add(Part::Checkpoint, what, Vec::new());
     }
 
-    let places = facts.digest().differing(&digest);
-    let unlisted = places.len().saturating_sub(BUCKETS_LOOKED_AT);
-    differences.add_unlisted(unlisted as u64);
-    let places: HashSet<Place> = places.into_iter().take(BUCKETS_LOOKED_AT).collect();
+    let places = facts.digest().to_look_at(&digest, differences);
     if !places.is_empty() {
         list(log, &mut tables, &places, differences).await?;
     }
