@@ -9,10 +9,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, ExchangeKind};
 
 /// Every slice of the log is published here; each projection binds a queue of its own.
 pub const EXCHANGE: &str = "rookery.events";
@@ -67,6 +70,17 @@ pub enum BrokerError {
     Unconfirmed(Duration),
     #[error("no queue is bound to {EXCHANGE}; declaring it again")]
     Unroutable,
+}
+
+impl BrokerError {
+    /// Whether something within the broker does not work. A queue can be there and have no leader, for good, when the broker was
+    /// killed soon after it was declared (RabbitMQ's issue 15725): then whoever uses it hears this.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        let Self::Broker(error) = self else { return false };
+        let ErrorKind::ProtocolError(error) = error.kind() else { return false };
+        *error.kind() == AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR)
+    }
 }
 
 /// Where the broker is.
@@ -129,6 +143,16 @@ pub async fn declare_topology(channel: &Channel) -> Result<(), lapin::Error> {
     let mut dead_letters = quorum();
     dead_letters.insert("x-max-length".into(), AMQPValue::LongInt(DEAD_LETTERS_MAX));
     declare_bound(channel, FEED_DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE, dead_letters).await
+}
+
+/// Deletes the feed's queue with all that is in it, and declares everything anew. Nothing is lost by it, because the log has
+/// all of it.
+///
+/// # Errors
+/// [`lapin::Error`] when the broker is away.
+pub async fn renew_feed_queue(channel: &Channel) -> Result<(), lapin::Error> {
+    channel.queue_delete(FEED_QUEUE.into(), QueueDeleteOptions::default()).await?;
+    declare_topology(channel).await
 }
 
 /// A queue at one moment.

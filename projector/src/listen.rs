@@ -10,13 +10,16 @@ use events::store::{Connections, outbox};
 use metrics::gauge;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::subscription::{Batch, Subscription};
 
 /// How long a subscription may take to come about, topology and all.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A queue that the broker has not been able to use for so long will never be: far longer than a broker takes to start.
+const UNUSABLE_AFTER: Duration = Duration::from_secs(20);
 
 /// How often a silent connection is looked at.
 const CHECK: Duration = Duration::from_secs(1);
@@ -84,15 +87,40 @@ async fn listen(
     stop: CancellationToken,
 ) {
     let mut retry = Retry::new("listening to RabbitMQ");
+    let mut unusable_since = None;
     while !stop.is_cancelled() {
-        let end = session(&broker, &log, &batches, &missed, &stop).await;
+        let end = session(&broker, &log, &batches, &missed, &stop, &mut unusable_since).await;
         gauge!("rookery_projector_broker_connected").set(0.0);
-        let Err(error) = end else { return };
+        let Err(mut error) = end else { return };
+        if matches!(&error, ListenError::Broker(error) if error.is_internal()) {
+            let since = *unusable_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= UNUSABLE_AFTER {
+                unusable_since = None;
+                match timeout(OPEN_TIMEOUT, renew_queue(&broker)).await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(why)) => error = why.into(),
+                    Err(_) => error = BrokerError::Timeout.into(),
+                }
+            }
+        }
         // Only a failure that no try can mend would come back.
         if retry.after(Failure::Retry(error), &stop).await.is_err() {
             return;
         }
     }
+}
+
+/// The queue is there and cannot be used.
+async fn renew_queue(broker: &Broker) -> Result<(), BrokerError> {
+    tracing::warn!(
+        "RabbitMQ cannot use {} and has not been able to for {} s; it is deleted and declared anew",
+        amqp::FEED_QUEUE,
+        UNUSABLE_AFTER.as_secs()
+    );
+    let connection = broker.connect("rookery projector: mending a queue").await?;
+    amqp::renew_feed_queue(&connection.create_channel().await?).await?;
+    connection.close(200, "done".into()).await?;
+    Ok(())
 }
 
 async fn session(
@@ -101,6 +129,7 @@ async fn session(
     batches: &mpsc::Sender<Batch>,
     missed: &Notify,
     stop: &CancellationToken,
+    unusable_since: &mut Option<Instant>,
 ) -> Result<(), ListenError> {
     let key = outbox::slice_key(log).await?;
     let mut subscription = tokio::select! {
@@ -111,6 +140,7 @@ async fn session(
     };
     gauge!("rookery_projector_broker_connected").set(1.0);
     tracing::info!("subscribed to {}", amqp::FEED_QUEUE);
+    *unusable_since = None;
     let mut checks = tokio::time::interval(CHECK);
     let listening = async {
         loop {
