@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::{Applied, ApplyError, apply};
 use crate::checkpoint::{self, Checkpoint};
 use crate::hops::ProjectorHop;
-use crate::work::{APPLY_MAX_EVENTS, next_transaction};
+use crate::work::{APPLY_MAX_EVENTS, transactions};
 
 /// The most that one transaction may take, connection and all: a hundred times what its work is
 /// bounded to. For a server that is gone without a word.
@@ -211,12 +211,11 @@ impl Projection {
         mut events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
         let received_at = Clock::system().now();
-        while !events.is_empty() {
+        let parts = transactions(&self.feed, events, self.kept).await.map_err(ApplyError::from)?;
+        for count in parts {
             if self.shutdown.is_cancelled() {
                 return Err(ProjectionError::Stopping);
             }
-            let count =
-                next_transaction(&self.feed, events, self.kept).await.map_err(ApplyError::from)?;
             let (now, later) = events.split_at(count);
             let applying = apply(&self.feed, *checkpoint, now, self.kept);
             let out_of_time = async {

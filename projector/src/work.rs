@@ -14,43 +14,56 @@ use sqlx::PgExecutor;
 /// who wait for the first event wait for the last.
 pub const APPLY_MAX_EVENTS: usize = 2_048;
 
-/// About the most rows that one transaction delivers: half a second's worth. An event that brings
+/// About the most rows that one transaction writes or takes out: half a second's worth. An event that brings
 /// about more on its own goes alone.
-pub const APPLY_MAX_DELIVERIES: i64 = 250_000;
+pub const APPLY_MAX_ROWS: i64 = 250_000;
 
-/// Up to this many events a run is not weighed: weighing would take longer than applying them.
-const UNWEIGHED_EVENTS: usize = 4;
-
-/// How many of `events`, from the first, go into the next transaction.
+/// Into how many transactions `events` go, and how many of them into each, from the first on. Weighed once for all
+/// of them, and those who begin to follow on the way are counted with the others.
 ///
 /// # Errors
 /// [`WorkError`] when an event cannot be read or the read model is away.
-pub async fn next_transaction(
+pub async fn transactions(
     feed: impl PgExecutor<'_>,
     events: &[RecordedEvent],
     kept: i64,
-) -> Result<usize, WorkError> {
-    let events = &events[..events.len().min(APPLY_MAX_EVENTS)];
-    if events.len() <= UNWEIGHED_EVENTS {
-        return Ok(events.len());
+) -> Result<Vec<usize>, WorkError> {
+    // A single event cannot be cut.
+    if events.len() <= 1 {
+        return Ok(vec![events.len()]);
     }
     let decoded = events.iter().map(RecordedEvent::event).collect::<Result<Vec<_>, _>>()?;
-    let readers = count_readers(feed, &decoded).await?;
-    let mut deliveries = 0;
-    for (index, event) in decoded.iter().enumerate() {
-        deliveries += match event {
-            Event::TweetCreated(TweetCreated { author_id, .. }) => {
-                readers.get(author_id).copied().unwrap_or(1)
-            }
-            // What a followed author brings in is bounded by what a feed keeps.
-            Event::Followed(Followed { .. }) => kept,
-            _ => 1,
-        };
-        if deliveries > APPLY_MAX_DELIVERIES {
-            return Ok(index.max(1));
+    let mut readers = count_readers(feed, &decoded).await?;
+    let weights = decoded.iter().map(|event| match event {
+        Event::TweetCreated(TweetCreated { author_id, .. }) => {
+            readers.get(author_id).copied().unwrap_or(1)
         }
+        // What an author brings in or leaves behind in a feed, and a feed itself, are bounded by what it keeps.
+        Event::Followed(Followed { followed_id, .. }) => {
+            *readers.entry(*followed_id).or_default() += 1;
+            kept
+        }
+        Event::Unfollowed(_) | Event::UserDeleted(_) => kept,
+        Event::UserRegistered(_) | Event::TweetDeleted(_) => 1,
+    });
+    Ok(cut(weights, APPLY_MAX_EVENTS, APPLY_MAX_ROWS))
+}
+
+/// Cuts into parts of at most `events_max` events, which weigh at most `rows_max` unless one does so alone.
+fn cut(weights: impl Iterator<Item = i64>, events_max: usize, rows_max: i64) -> Vec<usize> {
+    let (mut parts, mut events, mut rows) = (Vec::new(), 0, 0);
+    for weight in weights {
+        if events > 0 && (events == events_max || rows + weight > rows_max) {
+            parts.push(events);
+            (events, rows) = (0, 0);
+        }
+        events += 1;
+        rows += weight;
     }
-    Ok(events.len())
+    if events > 0 {
+        parts.push(events);
+    }
+    parts
 }
 
 /// Why a run could not be weighed.
@@ -89,9 +102,25 @@ async fn count_readers(
         ) as readers
         "#,
         &authors,
-        APPLY_MAX_DELIVERIES,
+        APPLY_MAX_ROWS,
     )
     .fetch_all(feed)
     .await?;
     Ok(rows.into_iter().map(|row| (row.user_id, row.count)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_cut_by_events_and_by_rows() {
+        let cut = |weights: &[i64]| cut(weights.iter().copied(), 4, 10);
+        assert_eq!(cut(&[1; 10]), [4, 4, 2]);
+        assert_eq!(cut(&[5, 5, 5, 1, 1]), [2, 3]);
+        assert_eq!(cut(&[30, 1, 30, 30]), [1, 1, 1, 1], "what is too much by itself goes alone");
+        assert_eq!(cut(&[1, 30]), [1, 1]);
+        assert_eq!(cut(&[10]), [1]);
+        assert_eq!(cut(&[]), [0; 0]);
+    }
 }

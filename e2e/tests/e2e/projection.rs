@@ -5,12 +5,12 @@ use e2e::database::TestDatabase;
 use e2e::exact::feeds_are_exact;
 use e2e::history::{given, history, new_user};
 use e2e::model::Model;
-use events::event::{Followed, TweetCreated};
+use events::event::{Followed, TweetCreated, Unfollowed};
 use events::{Event, Position, RecordedEvent, Slice, UserId};
 use projector::apply::{ApplyError, apply};
 use projector::checkpoint;
 use projector::projection::{Projection, ProjectionError};
-use projector::work::{APPLY_MAX_DELIVERIES, next_transaction};
+use projector::work::{APPLY_MAX_ROWS, transactions};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -128,15 +128,30 @@ async fn a_run_is_cut_by_what_it_brings_about() {
     let tweet =
         |author_id| Event::TweetCreated(TweetCreated { author_id, content: "hello".to_owned() });
     let of_famous = given(&pool, vec![tweet(UserId(1)); 400]).await;
-    let count = next_transaction(&pool, &of_famous, KEPT).await.unwrap();
-    assert_eq!(i64::try_from(count).unwrap(), APPLY_MAX_DELIVERIES / 1_000);
-    assert_eq!(next_transaction(&pool, &of_famous[..9], KEPT).await.unwrap(), 9);
+    let parts = transactions(&pool, &of_famous, KEPT).await.unwrap();
+    assert_eq!(parts, [250, 150], "a quarter of a million rows for a thousand readers");
+    assert_eq!(transactions(&pool, &of_famous[..9], KEPT).await.unwrap(), [9]);
 
     // An event that alone brings about too much goes alone.
     let followed = Followed { follower_id: UserId(2), followed_id: UserId(1) };
     let log = given(&pool, vec![Event::Followed(followed); 9]).await;
-    let count = next_transaction(&pool, &log[400..], APPLY_MAX_DELIVERIES * 2).await.unwrap();
-    assert_eq!(count, 1);
+    let parts = transactions(&pool, &log[400..], APPLY_MAX_ROWS * 2).await.unwrap();
+    assert_eq!(parts, [1; 9]);
+
+    // So do unfollows, and those who begin to follow within the run read what comes after.
+    let unfollowed = Unfollowed { follower_id: UserId(2), followed_id: UserId(1) };
+    let log = given(&pool, vec![Event::Unfollowed(unfollowed); 9]).await;
+    let parts = transactions(&pool, &log[409..], APPLY_MAX_ROWS / 3).await.unwrap();
+    assert_eq!(parts, [3, 3, 3]);
+    let mut joins: Vec<Event> = (0..1_000)
+        .map(|reader| (UserId(2_000 + reader), UserId(9)))
+        .map(|(follower_id, followed_id)| Followed { follower_id, followed_id })
+        .map(Event::Followed)
+        .collect();
+    joins.extend(vec![tweet(UserId(9)); 300]);
+    let log = given(&pool, joins).await;
+    let parts = transactions(&pool, &log[418..], 1).await.unwrap();
+    assert_eq!(parts, [1_249, 51], "1,000 follows, and 249 tweets for a thousand readers");
 }
 
 #[tokio::test]

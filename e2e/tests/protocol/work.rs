@@ -106,7 +106,7 @@ impl Work {
         self.run = (after + 1..=to.min(after + APPLY_MAX_EVENTS)).collect();
     }
 
-    /// `work::next_transaction`: takes the events of one out of the run.
+    /// `work::transactions`: takes the events of one out of the run.
     pub fn next_transaction(&mut self) -> Vec<Position> {
         let count = self.run.len().min(usize::from(APPLY_MAX_EVENTS));
         self.run.drain(..count).collect()
