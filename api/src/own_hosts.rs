@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -48,25 +49,22 @@ impl OwnHosts {
     /// Refuses a request that is for somebody else or comes from somebody else's page. Without a `Host` it comes
     /// from no browser.
     fn ensure(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
-        let named = headers.get_all(header::HOST).iter().map(|host| host.to_str().ok());
-        let hosts: Vec<_> = named.chain(uri.authority().map(|name| Some(name.as_str()))).collect();
-        for host in &hosts {
-            let host = host.unwrap_or_default();
-            if !self.is_ours(host) {
-                let detail = format!(
-                    "this service is not called {:?} here: it is reached as localhost, or as --allowed-hosts says",
-                    without_port(host)
-                );
-                return Err(Problem::foreign(detail));
-            }
+        let named =
+            || headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
+        let hosts = || named().chain(uri.authority().map(Authority::as_str));
+        if let Some(host) = hosts().find(|host| !self.is_ours(host)) {
+            let detail = format!(
+                "this service is not called {:?} here: it is reached as localhost, or as --allowed-hosts says",
+                without_port(host)
+            );
+            return Err(Problem::foreign(detail));
         }
         for origin in headers.get_all(header::ORIGIN) {
             let origin = origin.to_str().unwrap_or_default();
             let of = origin.split_once("://").map_or("", |(_, authority)| authority);
-            let is_same = hosts.iter().flatten().any(|host| host.eq_ignore_ascii_case(of));
+            let is_same = hosts().any(|host| host.eq_ignore_ascii_case(of));
             if of.is_empty() || !(is_same || self.is_given(of)) {
-                let detail = format!("a page of {origin:?} may not act here");
-                return Err(Problem::foreign(detail));
+                return Err(Problem::foreign(format!("a page of {origin:?} may not act here")));
             }
         }
         Ok(())
