@@ -16,6 +16,19 @@ use crate::views;
 pub struct Found {
     pub log: Standing,
     pub feed: Standing,
+    pub projector: Projecting,
+}
+
+/// What the projector does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Projecting {
+    FromMessages,
+    /// RabbitMQ brings nothing.
+    FromLog,
+    /// None leads.
+    No,
+    /// The read model, which would say, cannot be read.
+    Unknown,
 }
 
 /// How a database stands to this release.
@@ -68,7 +81,8 @@ impl Readiness {
             Ok(false) => Standing::Behind,
             Err(_) => Standing::Unreachable,
         };
-        let mut found = Found { log: standing, feed: Standing::of(&feed_schema) };
+        let projector = Projecting::of(views::followed(feed).await);
+        let mut found = Found { log: standing, feed: Standing::of(&feed_schema), projector };
         if found.is_ready() && matches!(of_one_history(log, feed).await, Ok(false)) {
             found.feed = Standing::OtherHistory;
         }
@@ -100,6 +114,28 @@ impl Found {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.log == Standing::Ready && self.feed == Standing::Ready
+    }
+}
+
+impl Projecting {
+    fn of(followed: Result<Option<String>, sqlx::Error>) -> Self {
+        match followed.as_ref().map(Option::as_deref) {
+            Ok(Some("log")) => Self::FromLog,
+            Ok(Some(_)) => Self::FromMessages,
+            Ok(None) => Self::No,
+            Err(_) => Self::Unknown,
+        }
+    }
+
+    /// In words.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::FromMessages => "applies what RabbitMQ brings",
+            Self::FromLog => "follows the log itself: RabbitMQ brings nothing",
+            Self::No => "none leads: feeds stay as they are",
+            Self::Unknown => "unknown: the read model cannot be read",
+        }
     }
 }
 

@@ -66,6 +66,23 @@ impl From<Account> for OwnUser {
     }
 }
 
+/// What the projector that leads goes by, `messages` or the `log`; `None` while none leads.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn followed(executor: impl PgExecutor<'_>) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select case when leased_until >= now() then follows end from projector_lead
+        order by revision desc
+        limit $1
+        "#,
+        NEWEST_ONE
+    )
+    .fetch_one(executor)
+    .await
+}
+
 /// The position that the read model is at, and of which history.
 ///
 /// # Errors

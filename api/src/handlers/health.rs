@@ -17,6 +17,8 @@ struct Readiness {
     /// Said for the operator. It does not make the service unready: commands are accepted without
     /// the broker, and the feeds catch up when it is back.
     broker: &'static str,
+    /// The same.
+    projector: &'static str,
     log_position: i64,
     feed_position: i64,
 }
@@ -41,6 +43,7 @@ pub async fn ready(State(state): State<AppState>) -> impl IntoResponse {
             Some(RelayState::Standby) => "connected; another relay leads",
             Some(RelayState::Leading) => "connected; this relay leads",
         },
+        projector: found.projector.describe(),
         log_position: state.log_head.borrow().0,
         feed_position: state.checkpoint.borrow().0,
     };

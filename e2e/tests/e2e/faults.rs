@@ -56,6 +56,12 @@ async fn without_the_broker_every_command_succeeds_and_the_feeds_catch_up() {
         (led.holder.is_some() && led.follows == "log").then_some(())
     })
     .await;
+    let ready = rookery.get("/health/ready", None).await;
+    assert!(
+        ready.body["projector"].as_str().unwrap().starts_with("follows the log"),
+        "{}",
+        ready.body
+    );
 
     system.gate.open();
     until("what was appended meanwhile is published", async || {
