@@ -81,7 +81,7 @@ impl Readiness {
             Ok(false) => Standing::Behind,
             Err(_) => Standing::Unreachable,
         };
-        let projector = Projecting::of(views::followed(feed).await);
+        let projector = Projecting::of(&views::followed(feed).await);
         let mut found = Found { log: standing, feed: Standing::of(&feed_schema), projector };
         if found.is_ready() && matches!(of_one_history(log, feed).await, Ok(false)) {
             found.feed = Standing::OtherHistory;
@@ -118,7 +118,7 @@ impl Found {
 }
 
 impl Projecting {
-    fn of(followed: Result<Option<String>, sqlx::Error>) -> Self {
+    fn of(followed: &Result<Option<String>, sqlx::Error>) -> Self {
         match followed.as_ref().map(Option::as_deref) {
             Ok(Some("log")) => Self::FromLog,
             Ok(Some(_)) => Self::FromMessages,
