@@ -30,6 +30,10 @@ use crate::subscription::Batch;
 /// little.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How long a step may still take when the process has to stop, for instance one that a database does not answer: a
+/// little longer than a transaction may.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Consumes whenever this projector leads, until `shutdown` is cancelled.
 ///
 /// # Errors
@@ -84,9 +88,18 @@ impl<'a> Consumer<'a> {
         listener: &mut Listener,
         shutdown: &CancellationToken,
     ) -> Result<(), ProjectionError> {
+        self.tell();
         let mut retry = Retry::new("the projector");
         while *self.held.borrow() && !shutdown.is_cancelled() {
-            let Err(error) = self.step(listener, shutdown).await else { continue };
+            let out_of_time = async {
+                shutdown.cancelled().await;
+                tokio::time::sleep(STOP_PATIENCE).await;
+            };
+            let end = tokio::select! {
+                end = self.step(listener, shutdown) => end,
+                () = out_of_time => return Ok(()),
+            };
+            let Err(error) = end else { continue };
             self.taken_over = None;
             match error {
                 ProjectionError::Stopping => return Ok(()),

@@ -19,6 +19,9 @@ const LEASE: Duration = Duration::from_secs(2);
 /// How often it is renewed, and how often those who stand by try to take it.
 const LEASE_CHECK: Duration = Duration::from_millis(500);
 
+/// How long giving the lead up may take: the process has to end.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What the active projector goes by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Follows {
@@ -88,7 +91,8 @@ impl Lead {
         }
         self.held.send_replace(false);
         // Best effort: without it the lease runs out by itself.
-        if let Err(error) = release(&self.feed, &self.name).await {
+        let released = timeout(RELEASE_TIMEOUT, release(&self.feed, &self.name)).await;
+        if let Err(error) = released.unwrap_or_else(|_| Err(late(RELEASE_TIMEOUT))) {
             tracing::debug!(%error, "the lead was not given up and will run out");
         }
     }

@@ -96,10 +96,13 @@ async fn listen(
             let since = *unusable_since.get_or_insert_with(Instant::now);
             if since.elapsed() >= UNUSABLE_AFTER {
                 unusable_since = None;
-                match timeout(OPEN_TIMEOUT, renew_queue(&broker)).await {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(why)) => error = why.into(),
-                    Err(_) => error = BrokerError::Timeout.into(),
+                tokio::select! {
+                    renewed = timeout(OPEN_TIMEOUT, renew_queue(&broker)) => match renewed {
+                        Ok(Ok(())) => continue,
+                        Ok(Err(why)) => error = why.into(),
+                        Err(_) => error = BrokerError::Timeout.into(),
+                    },
+                    () = stop.cancelled() => return,
                 }
             }
         }
@@ -131,7 +134,10 @@ async fn session(
     stop: &CancellationToken,
     unusable_since: &mut Option<Instant>,
 ) -> Result<(), ListenError> {
-    let key = outbox::slice_key(log).await?;
+    let key = tokio::select! {
+        key = outbox::slice_key(log) => key?,
+        () = stop.cancelled() => return Ok(()),
+    };
     let mut subscription = tokio::select! {
         opened = timeout(OPEN_TIMEOUT, Subscription::open(broker)) => {
             opened.map_err(|_| BrokerError::Timeout)??

@@ -20,7 +20,7 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long a transaction may still take when the process has to stop. Then it is given up, and done anew by whoever
 /// projects next.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+const STOP_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Why the projection does not go on.
 #[derive(Debug, thiserror::Error)]

@@ -334,6 +334,29 @@ async fn asked_to_stop_while_the_broker_is_silent_both_programs_exit_with_0() {
     system.stop().await;
 }
 
+/// The same with a read model's server that answers nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_stop_while_the_read_model_is_silent_the_projector_exits_with_0() {
+    let (log, feed, vhost) =
+        (TestDatabase::create().await, TestDatabase::create().await, Vhost::create().await);
+    let (gate, url) = feed.gated_url().await;
+    let gated = [("FEED_DATABASE_URL", url.as_str())];
+    let direct = [("FEED_DATABASE_URL", feed.url.as_str())];
+    let (mut api, client) = start_api(&log.url, &vhost.url, &direct, &[]).await;
+    let mut projector = start_projector(&log.url, &vhost.url, &gated, &[]).await;
+    let ada = client.register("ada").await;
+    let tweet = client.tweet(ada, "hello").await;
+    assert_eq!(client.feed(ada, Position(tweet.0)).await, [tweet]);
+    gate.fall_silent();
+    client.tweet(ada, "nobody writes this").await;
+    projector.signal("-TERM").await;
+    let ended = tokio::time::timeout(Duration::from_secs(10), projector.ended()).await;
+    let status = ended.expect("within 10 s");
+    assert!(status.success(), "{status}:\n{}", projector.log().join("\n"));
+    api.kill().await;
+    vhost.remove().await;
+}
+
 /// A stranger's queue on the exchange that takes nothing more: feeds are none the wiser, and everyone else gets a slice
 /// again now and then, not all of them twice a second.
 #[tokio::test(flavor = "multi_thread")]
