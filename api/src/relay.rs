@@ -372,3 +372,26 @@ impl Relay {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_that_is_refused_probes_and_less_often_each_time() {
+        let mut refusals = Refusals::default();
+        assert!(!refusals.is_probing() && !refusals.is_waiting());
+        for (number, pause_ms) in [500, 1_000, 2_000, 4_000, 8_000, 8_000].into_iter().enumerate() {
+            assert_eq!(refusals.count(Published::Refused(0)), number == 0, "it is said once");
+            assert!(refusals.is_probing() && refusals.is_waiting());
+            tokio::time::advance(Duration::from_millis(pause_ms - 1)).await;
+            assert!(refusals.is_waiting());
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(!refusals.is_waiting());
+        }
+        refusals.count(Published::All(0));
+        assert!(refusals.is_probing(), "nothing was published");
+        refusals.count(Published::All(1));
+        assert!(!refusals.is_probing() && !refusals.is_waiting());
+    }
+}

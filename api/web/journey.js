@@ -28,8 +28,12 @@ export function journeysIn(element) {
   place = element;
 }
 
+/** The tweet that is watched: the one that was posted last. */
+let watched = null;
+
 /** Follows `tweet` until its last follower can read it; says so in `line`, and draws it in the pipeline. */
 export async function watch(tweet, line) {
+  watched = tweet;
   const card = el("section", { class: "card journey", "aria-label": `Tweet ${tweet} on its way` });
   place?.replaceChildren(card);
   const retry = patience();
@@ -39,6 +43,7 @@ export async function watch(tweet, line) {
     let wait;
     try {
       const { data } = await readNow(`/api/tweets/${tweet}/delivery`);
+      if (watched !== tweet) return;
       retry.reset();
       show(card, el("h3", {}, `Tweet ${data.tweet_id} on its way`), drawn(data));
       line.textContent = sentence(data);
@@ -60,7 +65,7 @@ export async function watch(tweet, line) {
       line.textContent = "On its way; how far it is cannot be seen now.";
       wait = retry.wait();
     }
-    if (!line.isConnected && !card.isConnected) return;
+    if (watched !== tweet || (!line.isConnected && !card.isConnected)) return;
     await new Promise((resolve) => setTimeout(resolve, wait));
   }
 }

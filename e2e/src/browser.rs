@@ -18,6 +18,10 @@ use crate::until;
 pub const WIDE: (u32, u32) = (1_280, 900);
 pub const NARROW: (u32, u32) = (360, 740);
 
+/// How often, and how many times, it is tried to remove what a browser leaves.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOKS_MAX: usize = 500;
+
 /// Chromium asks the driver for a log level above this.
 const COMPLAINT: &str = "SEVERE";
 
@@ -220,6 +224,12 @@ impl Browser {
     }
 }
 
+/// The pause between two looks at whether the folder can be removed.
+fn pause() -> bool {
+    std::thread::sleep(LOOK_EVERY);
+    false
+}
+
 /// What a node of the accessibility tree has as `property`.
 #[must_use]
 pub fn said(node: &Value, property: &str) -> String {
@@ -232,13 +242,15 @@ impl Drop for Browser {
         if let Some(id) = self.server.id() {
             let group = format!("-{id}");
             let kill = Now::new("kill").args(["-KILL", "--", &group]).status();
-            if kill.is_ok_and(|status| status.success()) {
-                // Until they have let go of their files.
-                std::thread::sleep(Duration::from_millis(50));
+            if let Err(error) = kill {
+                eprintln!("the browser was not ended: {error}");
             }
         }
-        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
-            eprintln!("{} is left: {error}", self.folder.display());
+        // They write on until they are gone.
+        let is_removed = || std::fs::remove_dir_all(&self.folder).is_ok();
+        let looks = (0..LOOKS_MAX).any(|_| is_removed() || pause());
+        if !looks {
+            eprintln!("{} is left", self.folder.display());
         }
     }
 }

@@ -13,9 +13,20 @@ pub mod outbox;
 pub mod read;
 pub mod schema;
 
+use std::time::Duration;
+
+use sqlx::postgres::types::PgInterval;
+
 pub use connections::Connections;
 pub use database::{ConnectError, Database};
 pub use fault::{Fault, late};
+
+/// `duration` as PostgreSQL has it.
+#[must_use]
+pub fn interval(duration: Duration) -> PgInterval {
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    PgInterval { months: 0, days: 0, microseconds }
+}
 
 /// The channel on which each appended batch announces the new head of the log.
 pub const LOG_CHANNEL: &str = "rookery_log";

@@ -6,9 +6,8 @@
 
 use std::time::Duration;
 
-use events::store::{Connections, NEWEST_ONE, late};
+use events::store::{Connections, NEWEST_ONE, interval, late};
 use sqlx::PgExecutor;
-use sqlx::postgres::types::PgInterval;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -135,7 +134,7 @@ async fn hold(
             and (holder = $1 or leased_until < now() or leased_until > now() + $2::interval)
         "#,
         name,
-        lease(),
+        interval(LEASE),
         follows.name(),
     )
     .execute(executor)
@@ -174,9 +173,4 @@ pub async fn load(executor: impl PgExecutor<'_>) -> Result<Led, sqlx::Error> {
     )
     .fetch_one(executor)
     .await
-}
-
-fn lease() -> PgInterval {
-    let microseconds = i64::try_from(LEASE.as_micros()).expect("two seconds");
-    PgInterval { months: 0, days: 0, microseconds }
 }

@@ -58,7 +58,8 @@ pub async fn delivery(
     min: MinPosition,
     Id(tweet_id): Id<TweetId>,
 ) -> Result<AsOf<Delivery>, Problem> {
-    let not_theirs = || Problem::not_found(format!("you have written no tweet {tweet_id}"));
+    let detail = || format!("you have written no tweet {tweet_id}, or taken it back");
+    let not_theirs = || Problem::not_found(detail());
     // By the log, which has it before the read model does.
     let recorded = read::at(&state.log, Position(tweet_id.0)).await?.ok_or_else(not_theirs)?;
     match recorded.event() {
@@ -70,7 +71,8 @@ pub async fn delivery(
         }
     }
     let read = || views::delivery::find(&state.feed, tweet_id, author);
-    let AsOf { position, value: delivered } = state.freshness.read(min, read).await?;
+    let AsOf { position, value: delivered } =
+        state.freshness.read(min, read).await?.or_not_found(detail)?;
     let hop = of_relay(&state.log, &[recorded.position]).await?.into_iter().next();
     let appended_at = recorded.recorded_at;
     let delivery = Delivery {

@@ -26,7 +26,7 @@ pub struct Delivered {
     pub readable_at: Option<DateTime<Utc>>,
 }
 
-/// How far `tweet` of `author` has come.
+/// How far `tweet` of `author` has come; `None` when it is deleted.
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
@@ -34,7 +34,7 @@ pub async fn find(
     feed: impl PgExecutor<'_>,
     tweet: TweetId,
     author: UserId,
-) -> Result<AsOf<Delivered>, sqlx::Error> {
+) -> Result<AsOf<Option<Delivered>>, sqlx::Error> {
     let found = sqlx::query_file!("src/views/delivery.sql", tweet.0, author.0, FOLLOWERS_MAX)
         .fetch_one(feed);
     let found = found.await?;
@@ -45,5 +45,5 @@ pub async fn find(
         applied_at: found.applied_at,
         readable_at: found.readable_at,
     };
-    Ok(AsOf { position: found.position, value })
+    Ok(AsOf { position: found.position, value: (!found.is_deleted).then_some(value) })
 }

@@ -6,6 +6,7 @@
 -- them one look-up in feed_items and one in floors. What is below a floor is read from the author: it is there.
 select
     checkpoint.position as "position: Position",
+    exists (select from tweets where tweet_id = $1 and deleted_position <> 0) as "is_deleted!",
     counted.followers as "followers!",
     counted.feeds as "feeds!",
     hop.received_at as "received_at?",

@@ -1,6 +1,9 @@
 //! What is cut, lost, killed or forged: nothing acknowledged goes missing, and every feed is exact
 //! afterwards, without a hand's help.
 
+mod leading;
+mod stopping;
+
 use std::time::Duration;
 
 use e2e::client::{Answer, Rookery};
@@ -272,91 +275,6 @@ async fn killed_again_and_again_nothing_acknowledged_is_lost() {
     system.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_projector_is_relieved_by_the_one_that_stands_by() {
-    let system = System::start().await;
-    let mut standby = system.another_projector().await;
-    let (writer, _) = three_users(&system.client).await;
-    system.caught_up().await;
-    system.projector.signal("-STOP").await;
-    for number in 0..30 {
-        system.client.tweet(writer, &format!("while it sleeps {number}")).await;
-    }
-    system.every_feed_is_exact().await;
-    system.projector.signal("-CONT").await;
-    system.client.tweet(writer, "awake again").await;
-    system.every_feed_is_exact().await;
-    standby.kill().await;
-    system.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn asked_to_stop_both_programs_finish_and_exit_with_0() {
-    let mut system = System::start().await;
-    let (writer, _) = three_users(&system.client).await;
-    let stop = CancellationToken::new();
-    let posting = tokio::spawn(post_until(system.client.clone(), writer, stop.clone()));
-    let goal = system.head().await.0 + 100;
-    until("the log grows", async || (system.head().await.0 > goal).then_some(())).await;
-
-    system.api.signal("-TERM").await;
-    system.projector.signal("-TERM").await;
-    let ten_seconds = Duration::from_secs(10);
-    for process in [&mut system.api, &mut system.projector] {
-        let ended = tokio::time::timeout(ten_seconds, process.ended()).await;
-        let status = ended.expect("within 10 s");
-        assert!(status.success(), "{status}:\n{}", process.log().join("\n"));
-    }
-    stop.cancel();
-    let acknowledged = posting.await.unwrap();
-    let head = system.head().await;
-    assert!(acknowledged.iter().all(|tweet| tweet.0 <= head.0), "acknowledged, so in the log");
-    let outbox = outbox::load(&system.log).await.unwrap();
-    assert!(!outbox.led, "the lead was given up, so that another can take it at once");
-    system.stop().await;
-}
-
-/// A broker that takes messages and confirms none, as in a memory alarm: no wait for it outlives the deadline.
-#[tokio::test(flavor = "multi_thread")]
-async fn asked_to_stop_while_the_broker_is_silent_both_programs_exit_with_0() {
-    let mut system = System::start().await;
-    let (writer, _) = three_users(&system.client).await;
-    system.caught_up().await;
-    system.gate.fall_silent();
-    system.client.tweet(writer, "nobody confirms this").await;
-    let ten_seconds = Duration::from_secs(10);
-    for process in [&mut system.api, &mut system.projector] {
-        process.signal("-TERM").await;
-        let ended = tokio::time::timeout(ten_seconds, process.ended()).await;
-        let status = ended.expect("within 10 s");
-        assert!(status.success(), "{status}:\n{}", process.log().join("\n"));
-    }
-    system.stop().await;
-}
-
-/// The same with a read model's server that answers nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn asked_to_stop_while_the_read_model_is_silent_the_projector_exits_with_0() {
-    let (log, feed, vhost) =
-        (TestDatabase::create().await, TestDatabase::create().await, Vhost::create().await);
-    let (gate, url) = feed.gated_url().await;
-    let gated = [("FEED_DATABASE_URL", url.as_str())];
-    let direct = [("FEED_DATABASE_URL", feed.url.as_str())];
-    let (mut api, client) = start_api(&log.url, &vhost.url, &direct, &[]).await;
-    let mut projector = start_projector(&log.url, &vhost.url, &gated, &[]).await;
-    let ada = client.register("ada").await;
-    let tweet = client.tweet(ada, "hello").await;
-    assert_eq!(client.feed(ada, Position(tweet.0)).await, [tweet]);
-    gate.fall_silent();
-    client.tweet(ada, "nobody writes this").await;
-    projector.signal("-TERM").await;
-    let ended = tokio::time::timeout(Duration::from_secs(10), projector.ended()).await;
-    let status = ended.expect("within 10 s");
-    assert!(status.success(), "{status}:\n{}", projector.log().join("\n"));
-    api.kill().await;
-    vhost.remove().await;
-}
-
 /// A stranger's queue on the exchange that takes nothing more: feeds are none the wiser, and everyone else gets a slice
 /// again now and then, not all of them twice a second.
 #[tokio::test(flavor = "multi_thread")]
@@ -391,60 +309,6 @@ async fn a_full_queue_of_a_stranger_stops_no_feed() {
     })
     .await;
     connection.close(200, "done".into()).await.unwrap();
-    system.stop().await;
-}
-
-/// While the read model cannot be written, messages are held and not tried again and again until they end as dead letters.
-#[tokio::test(flavor = "multi_thread")]
-async fn trouble_of_the_read_model_makes_no_dead_letters() {
-    let system = System::start().await;
-    let rookery = &system.client;
-    let (writer, _) = three_users(rookery).await;
-    system.caught_up().await;
-    let rename = async |from: &str, to: &str| {
-        let statement = sqlx::AssertSqlSafe(format!("alter table {from} rename to {to}"));
-        sqlx::query(statement).execute(&system.log).await.unwrap();
-    };
-    rename("feed_items", "feed_items_aside").await;
-    let tweet = rookery.tweet(writer, "it has to wait").await;
-    until("it was tried again and again", async || {
-        let lines = system.projector.log();
-        let tries = lines.iter().filter(|line| line.contains("the projector was interrupted"));
-        (tries.count() >= 5).then_some(())
-    })
-    .await;
-    rename("feed_items_aside", "feed_items").await;
-    system.every_feed_is_exact().await;
-    let subscribed = system.projector.log();
-    let subscribed = subscribed.iter().filter(|line| line.contains("subscribed to")).count();
-    assert_eq!(subscribed, 1, "the message was held all the while");
-    assert_eq!(system.vhost.depth(FEED_DEAD_LETTER_QUEUE).await, Some(0));
-    assert!(system.head().await.0 >= tweet.0);
-    system.stop().await;
-}
-
-/// A transaction that takes longer than a lease lasts is work, and whoever stands by leaves it alone.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_projector_at_long_work_is_not_relieved() {
-    let system = System::start().await;
-    let (writer, _) = three_users(&system.client).await;
-    system.caught_up().await;
-    let mut standby = system.another_projector().await;
-    let before = projector::lead::load(&system.log).await.unwrap();
-    // Whoever writes feed items has to wait for this.
-    let mut lent = system.log.lend().await.unwrap();
-    let mut holder = sqlx::Connection::begin(&mut *lent).await.unwrap();
-    sqlx::query("lock table feed_items in share mode").execute(&mut *holder).await.unwrap();
-    system.client.tweet(writer, "it takes long").await;
-    sqlx::query("select pg_sleep(5)").execute(&mut *holder).await.unwrap();
-    holder.rollback().await.unwrap();
-    lent.give_back();
-    system.every_feed_is_exact().await;
-    let after = projector::lead::load(&system.log).await.unwrap();
-    assert_eq!((after.holder, after.follows.as_str()), (before.holder, "messages"));
-    let relieved = standby.log().iter().any(|line| line.contains("projecting"));
-    assert!(!relieved, "it was left alone");
-    standby.kill().await;
     system.stop().await;
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Each test leaves pictures in `target/page`, to be looked at.
 
+mod access;
+mod trouble;
+
 use std::collections::BTreeSet;
 
 use api::domain::Content;
@@ -133,86 +136,6 @@ async fn the_page_counts_characters_as_the_service_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_a_projector_and_a_service_that_are_away_are_said_and_heal() {
-    let mut system = System::start().await;
-    let (ada, bob) = ada_and_bob(&system).await;
-    system.client.tweet(ada, "before").await;
-    let browser = Browser::start().await;
-    browser.open(&system.client.base, Some(bob), "").await;
-    browser.sees(".summary", "Everything flows").await;
-    browser.sees(".tweet", "before").await;
-
-    system.gate.shut();
-    browser.sees(".summary", "RabbitMQ is away").await;
-    system.client.tweet(ada, "while RabbitMQ was away").await;
-    browser.sees(".card.trouble", "1 event waits to be published").await;
-    browser.sees(".card.trouble", "Nothing is lost").await;
-    browser.sees(".tweet", "while RabbitMQ was away").await;
-    browser.sees(".way", "follows the log").await;
-    browser.picture("broker-away").await;
-    system.gate.open();
-    browser.sees(".summary", "Everything flows").await;
-
-    system.projector.kill().await;
-    browser.sees(".summary", "No projector runs").await;
-    browser.picture("projector-away").await;
-    // Their own tweet is on their page at once; the feeds have it when there is a projector again.
-    browser.writes("compose", "while no projector ran").await;
-    browser.press("Post").await;
-    browser.sees(".tweet", "while no projector ran").await;
-    browser.sees(".delivered", "in no feed yet").await;
-    system.restart(false).await;
-    browser.sees(".delivered", "in your own feed").await;
-    browser.sees(".summary", "Everything flows").await;
-    assert_eq!(browser.complaints().await, NOTHING, "up to here every answer was one");
-
-    system.api.kill().await;
-    browser.sees("#offline", "Rookery cannot be reached").await;
-    browser.writes("compose", "kept for later").await;
-    browser.press("Post").await;
-    browser.sees(".composer .problem", "Your text stays here").await;
-    let kept = browser.driver.find(By::Id("compose")).await.unwrap().prop("value").await.unwrap();
-    assert_eq!(kept.as_deref(), Some("kept for later"));
-    browser.picture("service-away").await;
-    let bind = system.client.base.strip_prefix("http://").unwrap().to_owned();
-    let again = [("BIND", bind.as_str())];
-    let amqp_url = system.amqp_url();
-    (system.api, _) = start_api(&system.database.url, &amqp_url, &again, &[]).await;
-    browser.sees(".summary", "Everything flows").await;
-    browser.sees_no_more("#offline", "Rookery").await;
-    browser.press("Post").await;
-    browser.sees(".tweet", "kept for later").await;
-    system.client.tweet(ada, "after all of it").await;
-    browser.sees(".tweet", "after all of it").await;
-    system.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_away_is_said_and_heals() {
-    let database = TestDatabase::create().await;
-    let vhost = Vhost::create().await;
-    let (gate, url) = database.gated_url().await;
-    let (mut api, client) = start_api(&url, &vhost.url, &[], &[]).await;
-    let mut projector = start_projector(&database.url, &vhost.url, &[], &[]).await;
-    let ada = client.register("ada").await;
-    client.tweet(ada, "before").await;
-    let browser = Browser::start().await;
-    browser.open(&client.base, Some(ada), "").await;
-    browser.sees(".tweet", "before").await;
-    gate.fall_silent();
-    browser.sees(".summary", "PostgreSQL is away").await;
-    browser.driver.find(By::LinkText("People")).await.unwrap().click().await.unwrap();
-    browser.sees(".foot .problem", "Trying again").await;
-    browser.picture("database-away").await;
-    gate.speak();
-    browser.sees(".summary", "Everything flows").await;
-    browser.sees(".user", "ada").await;
-    api.kill().await;
-    projector.kill().await;
-    vhost.remove().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn scrolling_goes_on_past_the_floor_to_the_first_tweet() {
     let system = System::start_with(&["--feed-kept", "20"]).await;
     let (ada, bob) = (system.client.register("ada").await, system.client.register("bob").await);
@@ -282,164 +205,6 @@ async fn one_travels_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_is_done_by_keyboard_alone() {
-    let system = System::start().await;
-    let (ada, bob) = ada_and_bob(&system).await;
-    system.client.tweet(ada, "hello").await;
-    system.caught_up().await;
-    let browser = Browser::start().await;
-    browser.open(&system.client.base, Some(bob), "").await;
-    browser.sees(".tweet", "hello").await;
-    browser.sees("#me", "bob").await;
-    let tab = Key::Tab;
-    let enter = Key::Enter;
-    let to = async |role: &str, name: &str| {
-        for _ in 0..40 {
-            browser.types(tab.clone()).await;
-            let (has_role, has_name) = browser.focused().await;
-            if has_role == role && has_name.contains(name) {
-                return;
-            }
-        }
-        panic!("no {role} {name:?} is reached by Tab");
-    };
-    browser.types(tab.clone()).await;
-    assert_eq!(browser.focused().await, ("link".to_owned(), "Skip to the main part".to_owned()));
-    to("textbox", "Write a tweet").await;
-    browser.types("by keyboard").await;
-    to("button", "Post").await;
-    browser.types(enter.clone()).await;
-    browser.sees(".tweet", "by keyboard").await;
-    to("button", "Why is this here?").await;
-    browser.types(enter.clone()).await;
-    browser.sees("dialog .verdict", "wrote it").await;
-    browser.types(Key::Escape).await;
-    until("the dialog is closed", async || (browser.count("dialog").await == 0).then_some(()))
-        .await;
-    let (role, name) = browser.focused().await;
-    assert_eq!(
-        (role.as_str(), name.as_str()),
-        ("button", "Why is this here?"),
-        "the focus came back"
-    );
-
-    // From the skip link on nothing but Tab and Enter: to a profile, and no longer followed.
-    browser.open(&system.client.base, Some(bob), "").await;
-    browser.sees(".tweet", "hello").await;
-    to("link", "ada").await;
-    browser.types(enter.clone()).await;
-    browser.sees("h1", "ada").await;
-    browser.sees(".follow", "Following").await;
-    to("button", "Following ada").await;
-    browser.types(enter.clone()).await;
-    browser.sees(".follow[aria-pressed=false]", "Follow").await;
-    to("tab", "Tweets").await;
-    browser.types(Key::Right).await;
-    browser.sees("[role=tabpanel]", "Nobody follows them yet").await;
-    browser.picture("profile").await;
-    assert_eq!(browser.complaints().await, NOTHING);
-    system.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_control_has_a_name_and_nothing_overflows() {
-    let system = System::start().await;
-    let (ada, bob) = ada_and_bob(&system).await;
-    system.client.tweet(bob, "mine").await;
-    system.client.tweet(ada, "hers").await;
-    system.caught_up().await;
-    let browser = Browser::start().await;
-    let controls = BTreeSet::from([
-        "button",
-        "link",
-        "textbox",
-        "slider",
-        "tab",
-        "dialog",
-        "list",
-        "article",
-        "progressbar",
-        "navigation",
-        "complementary",
-        "tabpanel",
-        "Date",
-        "DateTime",
-        "InputTime",
-    ]);
-    for view in ["", "people", "past", &format!("user/{ada}"), "pipeline", "nonsense"] {
-        browser.open(&system.client.base, Some(bob), view).await;
-        browser.sees(".summary", "Everything flows").await;
-        browser.sees("#me", "bob").await;
-        until("it is all there", async || (browser.count(".loading").await == 0).then_some(()))
-            .await;
-        for node in browser.accessible().await {
-            let role = said(&node, "role");
-            if controls.contains(role.as_str()) {
-                assert_ne!(said(&node, "name"), "", "{view}: {role} {node}");
-            }
-        }
-        for size in [WIDE, NARROW, (320, 600)] {
-            browser.look_like(size, &[]).await;
-            let overflow = "return document.documentElement.scrollWidth - innerWidth";
-            let overflow = browser.run(overflow).await;
-            assert!(overflow.as_i64().unwrap() <= 0, "{view} at {size:?}: {overflow}");
-        }
-        browser.look_like(WIDE, &[]).await;
-    }
-    assert_eq!(browser.complaints().await, NOTHING);
-
-    browser.open(&system.client.base, Some(bob), "").await;
-    browser.look_like(WIDE, &[("prefers-reduced-motion", "reduce")]).await;
-    let moving = "return document.getAnimations().length";
-    system.client.tweet(ada, "something flows").await;
-    browser.sees(".way [data-flows=true]", "Log").await;
-    assert_eq!(browser.run(moving).await, 0, "nothing moves where that is not wanted");
-    browser.look_like(WIDE, &[]).await;
-    until("dots run where it is", async || (browser.run(moving).await.as_i64()? > 0).then_some(()))
-        .await;
-    system.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn whatever_somebody_writes_is_text_within_its_box() {
-    let system = System::start().await;
-    let ada = system.client.register("ada").await;
-    let texts = [
-        "<script>document.title = 'taken'</script><img src=x onerror=alert(1)>".to_owned(),
-        "\u{202e}right to left\u{202d} and \u{2067}back".to_owned(),
-        format!("a{}", "\u{301}\u{327}\u{489}".repeat(93)),
-        "👩‍👩‍👧‍👦🏴‍☠️🐦".repeat(12),
-        "w".repeat(280),
-        format!("a{}b", "\n".repeat(278)),
-        "שלום עולם مرحبا".to_owned(),
-    ];
-    for text in &texts {
-        system.client.tweet(ada, text).await;
-    }
-    system.caught_up().await;
-    let browser = Browser::start().await;
-    browser.open(&system.client.base, Some(ada), "").await;
-    browser.sees(".tweet", "<script>").await;
-    let shown = "return [...document.querySelectorAll('.content')].map((node) => node.textContent)";
-    let mut shown: Vec<String> = serde_json::from_value(browser.run(shown).await).unwrap();
-    shown.reverse();
-    assert_eq!(shown, texts);
-    assert_eq!(browser.driver.title().await.unwrap(), "Rookery");
-    assert_eq!(browser.count(".tweet img, .tweet script").await, 0);
-    for size in [WIDE, NARROW] {
-        browser.look_like(size, &[]).await;
-        let overflow =
-            browser.run("return document.documentElement.scrollWidth - innerWidth").await;
-        assert!(overflow.as_i64().unwrap() <= 0, "{size:?}: {overflow}");
-        let tallest = "return Math.max(...[...document.querySelectorAll('.tweet')].map((node) => node.offsetHeight))";
-        assert!(browser.run(tallest).await.as_i64().unwrap() < 600);
-    }
-    browser.picture("odd").await;
-    assert_eq!(browser.complaints().await, NOTHING);
-    system.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn with_tokens_the_page_asks_for_one() {
     const SECRET: &str = "a secret of thirty-two bytes, or more";
     let system = System::start().await;
@@ -476,35 +241,6 @@ async fn with_tokens_the_page_asks_for_one() {
         "{complaints:?}"
     );
     api.kill().await;
-    system.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rebuild_is_seen_as_it_goes() {
-    let system = System::start().await;
-    let (ada, bob) = ada_and_bob(&system).await;
-    system.client.tweet(ada, "hello").await;
-    system.caught_up().await;
-    let browser = Browser::start().await;
-    browser.open(&system.client.base, Some(bob), "").await;
-    browser.sees(".tweet", "hello").await;
-    browser.sees(".way", "generation 1").await;
-    // A reader who holds the tables keeps the swap waiting, for as long as it takes to look.
-    let mut lent = system.log.lend().await.unwrap();
-    let mut reader = sqlx::Connection::begin(&mut *lent).await.unwrap();
-    sqlx::query("lock table feed_items in row exclusive mode").execute(&mut *reader).await.unwrap();
-    let variables = [("DATABASE_URL", system.database.url.as_str()), ("RUST_LOG", "info")];
-    let mut rebuild = e2e::process::Process::start("projector", &["rebuild"], &variables);
-    browser.sees(".card.rebuild", "A new generation is being built").await;
-    browser.sees(".card.rebuild", "of ").await;
-    browser.picture("rebuild").await;
-    reader.rollback().await.unwrap();
-    lent.give_back();
-    assert!(rebuild.ended().await.success(), "{:?}", rebuild.log());
-    browser.sees(".way", "generation 2").await;
-    browser.sees_no_more("#pipeline", "A new generation").await;
-    browser.sees(".tweet", "hello").await;
-    assert_eq!(browser.complaints().await, NOTHING);
     system.stop().await;
 }
 

@@ -77,6 +77,9 @@ async fn an_author_sees_how_far_a_tweet_has_come_and_nobody_else_does() {
     assert_eq!((&found["followers"], &found["feeds"]), (&json!(3), &json!(3)));
     assert_eq!(found["published_at"], Value::Null);
     assert_eq!(found["last_after_ms"], Value::Null);
+    system.client.delete(&format!("/api/tweets/{tweet}"), Some(ada)).await;
+    system.caught_up().await;
+    assert_eq!(delivery(&system, tweet, ada).await.status, StatusCode::NOT_FOUND, "taken back");
     system.stop().await;
 }
 

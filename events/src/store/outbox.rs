@@ -6,10 +6,9 @@
 use std::time::Duration;
 
 use sqlx::PgExecutor;
-use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
-use super::NEWEST_ONE;
+use super::{NEWEST_ONE, interval};
 use crate::history::Mark;
 use crate::id::Position;
 use crate::slice::SliceKey;
@@ -149,12 +148,4 @@ pub async fn slice_key(executor: impl PgExecutor<'_>) -> Result<SliceKey, sqlx::
     .fetch_one(executor)
     .await?;
     Ok(SliceKey::new(&secret))
-}
-
-fn interval(duration: Duration) -> PgInterval {
-    PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
-    }
 }
