@@ -128,6 +128,9 @@ pub async fn start_api(
     (api, Rookery::at(format!("http://{address}")))
 }
 
+/// How many readers a tweet reaches at a time: so few that fan-outs are under way all the time.
+const FAN_OUT_ROWS: &str = "2";
+
 /// Starts a projector and waits until it leads or stands by.
 pub async fn start_projector(
     database_url: &str,
@@ -135,7 +138,8 @@ pub async fn start_projector(
     more_variables: &[(&str, &str)],
     arguments: &[&str],
 ) -> Process {
-    let variables = [("DATABASE_URL", database_url), ("AMQP_URL", amqp_url)];
+    let variables =
+        [("DATABASE_URL", database_url), ("AMQP_URL", amqp_url), ("FAN_OUT_ROWS", FAN_OUT_ROWS)];
     let variables = [&variables, more_variables].concat();
     let arguments: Vec<&str> = [&["run"], arguments].concat();
     let mut projector = Process::start("projector", &arguments, &variables);

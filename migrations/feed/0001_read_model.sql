@@ -16,6 +16,9 @@ create table checkpoint (
     -- Grows by one with each projector that takes over; an older one can no longer write.
     fence      bigint      not null default 0,
     moved_at   timestamptz not null default now(),
+    -- No fan-out under way is of an older tweet than this; null when there is none under way. Who looks for one
+    -- begins here, and so passes over nothing that an old snapshot keeps of those that have ended.
+    under_way  bigint,
     primary key (position, fence)
 );
 
@@ -77,6 +80,14 @@ create table floors (
     floor   bigint not null
 );
 
+-- Tweets of authors with so many readers that they enter the feeds step by step. Those from `next_reader` on have
+-- no row of it yet and read it from here; those before it have theirs.
+create table fan_outs (
+    tweet_id    bigint primary key,
+    author_id   bigint not null,
+    next_reader bigint not null
+);
+
 -- What the planner takes for granted about how rows are spread, in place of what a look at a young
 -- table says: an author who was the only one when it was looked at would count as all there will be.
 alter table tweets alter column author_id set (n_distinct = -0.01);
@@ -105,7 +116,9 @@ create table projector_hops (
 create table projector_hops_0 partition of projector_hops for values in (0);
 create table projector_hops_1 partition of projector_hops for values in (1);
 
-create index projector_hops_by_position on projector_hops (last_position);
+-- Of one transaction that applied a position there is one row, which comes first: rows of steps that only went on with
+-- fan-outs at that position begin after it.
+create index projector_hops_by_position on projector_hops (last_position, first_position);
 
 -- Which projector is active: one row, whose key moves with each change, as in outbox. It belongs to the read model and
 -- to no generation of it, so a swap leaves it where it is.

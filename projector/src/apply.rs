@@ -1,18 +1,19 @@
 //! Applying a run of events to the read model: one transaction, a fixed number of statements.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use events::event::DecodeError;
 use events::store::Connections;
-use events::{Clock, Mark, Position, RecordedEvent};
+use events::{Clock, Mark, Position, RecordedEvent, TweetId, UserId};
 use metrics::{counter, gauge, histogram};
 use sqlx::{Connection, PgConnection};
 
-use crate::changes::Changes;
-use crate::checkpoint::{self, Checkpoint, Fenced};
+use crate::changes::{Changes, FeedChanges};
+use crate::checkpoint::{self, AdvanceError, Checkpoint, Fenced};
 use crate::work::WorkError;
-use crate::{feed_items, floor, follows, tweets, users};
+use crate::{fan_out, feed_items, floor, follows, tweets, users};
 
 /// Why a run was not applied. Nothing of it was, then.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,15 @@ impl From<WorkError> for ApplyError {
     }
 }
 
+impl From<AdvanceError> for ApplyError {
+    fn from(error: AdvanceError) -> Self {
+        match error {
+            AdvanceError::Fenced(error) => Self::Fenced(error),
+            AdvanceError::Database(error) => Self::Database(error),
+        }
+    }
+}
+
 /// What came of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
@@ -47,7 +57,8 @@ pub struct Applied {
     pub applied_at: DateTime<Utc>,
 }
 
-/// Applies `events`, which begin right after `checkpoint`.
+/// Applies `events`, which begin right after `checkpoint`. Feeds keep their newest `kept` tweets; those of `many_read`
+/// only begin to enter them.
 ///
 /// # Errors
 /// [`ApplyError`]; the read model is as it was.
@@ -55,6 +66,7 @@ pub async fn apply(
     feed: &Connections,
     checkpoint: Checkpoint,
     events: &[RecordedEvent],
+    many_read: &BTreeSet<UserId>,
     kept: i64,
 ) -> Result<Applied, ApplyError> {
     let Some(last) = run_after(checkpoint.position, events)? else {
@@ -62,11 +74,14 @@ pub async fn apply(
     };
     let started = Instant::now();
     let changes = Changes::of(events)?;
+    let in_feeds = changes.in_feeds(many_read);
+    let begun = in_feeds.begun.first().map(|(tweet, _)| *tweet);
 
     let mut lent = feed.lend().await?;
     let mut transaction = lent.begin().await?;
-    let moved = move_checkpoint(&mut transaction, checkpoint, last).await?;
-    let deliveries = write(&mut transaction, &changes, kept).await?;
+    let under_way = checkpoint.under_way.or(begun);
+    let moved = checkpoint::advance(&mut *transaction, checkpoint, last, under_way).await?;
+    let deliveries = write(&mut transaction, &changes, &in_feeds, kept, under_way).await?;
     let applied_at = Clock::system().now();
     transaction.commit().await?;
     lent.give_back();
@@ -98,24 +113,16 @@ pub async fn apply_without_feeds(
     changes: &Changes,
 ) -> Result<Checkpoint, ApplyError> {
     let Some(last) = run_after(checkpoint.position, events)? else { return Ok(checkpoint) };
+    let in_feeds = changes.in_feeds(&BTreeSet::new());
     let mut lent = feed.lend().await?;
     let mut transaction = lent.begin().await?;
-    let moved = move_checkpoint(&mut transaction, checkpoint, last).await?;
+    let moved =
+        checkpoint::advance(&mut *transaction, checkpoint, last, checkpoint.under_way).await?;
     write_users_and_tweets(&mut transaction, changes).await?;
-    write_follows(&mut transaction, changes).await?;
+    write_follows(&mut transaction, changes, &in_feeds).await?;
     transaction.commit().await?;
     lent.give_back();
     Ok(moved)
-}
-
-async fn move_checkpoint(
-    transaction: &mut PgConnection,
-    checkpoint: Checkpoint,
-    last: Mark,
-) -> Result<Checkpoint, ApplyError> {
-    let moved = checkpoint::advance(transaction, checkpoint, last).await?;
-    let Checkpoint { fence, position, .. } = checkpoint;
-    Ok(moved.ok_or(Fenced { fence, position })?)
 }
 
 /// Writes `changes` and returns how many feed items that delivered.
@@ -126,15 +133,19 @@ async fn move_checkpoint(
 async fn write(
     transaction: &mut PgConnection,
     changes: &Changes,
+    in_feeds: &FeedChanges,
     kept: i64,
+    under_way: Option<TweetId>,
 ) -> Result<u64, sqlx::Error> {
     write_users_and_tweets(transaction, changes).await?;
-    let fanned_out = feed_items::fan_out(transaction, changes).await?;
-    write_follows(transaction, changes).await?;
-    feed_items::remove_unfollowed(transaction, changes).await?;
-    floor::raise_for_long_authors(transaction, changes, kept).await?;
-    let backfilled = feed_items::backfill(transaction, changes, kept).await?;
-    feed_items::remove_of_deleted(transaction, changes).await?;
+    fan_out::end_of_deleted(transaction, in_feeds, under_way).await?;
+    fan_out::begin(transaction, &in_feeds.begun).await?;
+    let fanned_out = feed_items::fan_out(transaction, in_feeds).await?;
+    write_follows(transaction, changes, in_feeds).await?;
+    feed_items::remove_unfollowed(transaction, in_feeds).await?;
+    floor::raise_for_long_authors(transaction, in_feeds, kept).await?;
+    let backfilled = feed_items::backfill(transaction, in_feeds, kept, under_way).await?;
+    feed_items::remove_of_deleted(transaction, in_feeds).await?;
 
     let grown = fanned_out.sampled.into_iter().chain(backfilled.sampled).collect::<Vec<_>>();
     floor::trim(transaction, &grown, kept).await?;
@@ -154,10 +165,11 @@ async fn write_users_and_tweets(
 async fn write_follows(
     transaction: &mut PgConnection,
     changes: &Changes,
+    in_feeds: &FeedChanges,
 ) -> Result<(), sqlx::Error> {
     follows::end(transaction, changes).await?;
     follows::begin(transaction, changes).await?;
-    follows::end_of_deleted(transaction, changes).await
+    follows::end_of_deleted(transaction, &in_feeds.gone).await
 }
 
 /// The last of `events`; `None` when there are none.

@@ -124,51 +124,53 @@ impl Changes {
         }
     }
 
-    /// Everyone who was deleted in this run.
+    /// What that does to feeds; the tweets of `many_read` enter them step by step.
     #[must_use]
-    pub fn all_deleted_users(&self) -> BTreeMap<UserId, Position> {
+    pub fn in_feeds(&self, many_read: &BTreeSet<UserId>) -> FeedChanges {
         let within = self.users.values().filter_map(|user| Some((user.user_id, user.deleted?)));
-        within.chain(self.deleted_users.iter().map(|(user, at)| (*user, *at))).collect()
-    }
-
-    /// The tweets of this run that enter feeds: what is left of them at its end.
-    pub fn delivered(&self) -> impl Iterator<Item = &Tweet> {
-        let gone = self.all_deleted_users();
-        self.tweets
+        let gone: BTreeMap<_, _> =
+            within.chain(self.deleted_users.iter().map(|(user, at)| (*user, *at))).collect();
+        let entering = self
+            .tweets
             .values()
-            .filter(move |tweet| tweet.deleted.is_none() && !gone.contains_key(&tweet.author_id))
-    }
-
-    /// Pairs that did not hold before this run and hold after it: the reader gets what the author
-    /// already wrote.
-    #[must_use]
-    pub fn started(&self) -> BTreeSet<Pair> {
-        let gone = self.all_deleted_users();
-        self.begun
-            .iter()
-            .filter(|(pair, begun)| {
-                let holds = begun.last().is_some_and(|last| last.until.is_none());
-                holds && !self.ended.contains_key(pair) && !gone.contains_key(&pair.0)
-            })
-            .map(|(pair, _)| *pair)
-            .collect()
-    }
-
-    /// Pairs that held before this run and do not hold after it: the reader loses what the author
-    /// wrote.
-    #[must_use]
-    pub fn stopped(&self) -> BTreeSet<Pair> {
-        self.ended
+            .filter(|tweet| tweet.deleted.is_none() && !gone.contains_key(&tweet.author_id));
+        let (begun, delivered) = entering
+            .map(|tweet| (tweet.tweet_id, tweet.author_id))
+            .partition(|(_, author)| many_read.contains(author));
+        let holds = |begun: &[Interval]| begun.last().is_some_and(|last| last.until.is_none());
+        let started = self.begun.iter().filter(|(pair, begun)| {
+            holds(begun) && !self.ended.contains_key(pair) && !gone.contains_key(&pair.0)
+        });
+        let stopped = self
+            .ended
             .keys()
-            .filter(|pair| {
-                self.begun
-                    .get(pair)
-                    .and_then(|begun| begun.last())
-                    .is_none_or(|last| last.until.is_some())
-            })
-            .copied()
-            .collect()
+            .filter(|pair| !self.begun.get(pair).is_some_and(|begun| holds(begun)));
+        FeedChanges {
+            delivered,
+            begun,
+            started: started.map(|(pair, _)| *pair).collect(),
+            stopped: stopped.copied().collect(),
+            withdrawn: self.deleted_tweets.keys().copied().collect(),
+            gone,
+        }
     }
+}
+
+/// What a run of events does to feeds: what is left of it at its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FeedChanges {
+    /// Tweets of this run, with their authors, that enter feeds in one go.
+    pub delivered: Vec<(TweetId, UserId)>,
+    /// The same, which enter them step by step, because so many read their authors.
+    pub begun: Vec<(TweetId, UserId)>,
+    /// Pairs that did not hold before this run and hold after it: the reader gets what the author already wrote.
+    pub started: BTreeSet<Pair>,
+    /// Pairs that held before this run and do not hold after it: the reader loses what the author wrote.
+    pub stopped: BTreeSet<Pair>,
+    /// Tweets from before this run that were deleted in it.
+    pub withdrawn: Vec<TweetId>,
+    /// Everyone who was deleted in this run.
+    pub gone: BTreeMap<UserId, Position>,
 }
 
 #[cfg(test)]
@@ -201,6 +203,10 @@ mod tests {
         Changes::of(&record(events)).unwrap()
     }
 
+    fn in_feeds(events: Vec<Event>) -> FeedChanges {
+        changes(events).in_feeds(&BTreeSet::new())
+    }
+
     fn followed(follower: i64, followed: i64) -> Event {
         let (follower_id, followed_id) = (UserId(follower), UserId(followed));
         Event::Followed(Followed { follower_id, followed_id })
@@ -222,7 +228,7 @@ mod tests {
     #[test]
     fn a_follow_that_came_and_went_leaves_the_feed_alone_but_not_the_history() {
         let changes = changes(vec![followed(1, 2), unfollowed(1, 2)]);
-        assert_eq!((changes.started(), changes.stopped()), (pairs(&[]), pairs(&[])));
+        assert_eq!(changes.in_feeds(&BTreeSet::new()), FeedChanges::default());
         let interval = Interval { since: Position(1), until: Some(Position(2)) };
         assert_eq!(changes.begun[&(UserId(1), UserId(2))], [interval]);
     }
@@ -230,24 +236,24 @@ mod tests {
     #[test]
     fn a_follow_that_ended_and_began_again_leaves_the_feed_alone() {
         let changes = changes(vec![unfollowed(1, 2), followed(1, 2)]);
-        assert_eq!((changes.started(), changes.stopped()), (pairs(&[]), pairs(&[])));
+        assert_eq!(changes.in_feeds(&BTreeSet::new()), FeedChanges::default());
         assert_eq!(changes.ended[&(UserId(1), UserId(2))], Position(1));
     }
 
     #[test]
     fn only_the_last_state_of_a_pair_counts() {
-        let begins = changes(vec![followed(1, 2), unfollowed(1, 2), followed(1, 2)]);
-        assert_eq!((begins.started(), begins.stopped()), (pairs(&[(1, 2)]), pairs(&[])));
-        let ends = changes(vec![unfollowed(1, 2), followed(1, 2), unfollowed(1, 2)]);
-        assert_eq!((ends.started(), ends.stopped()), (pairs(&[]), pairs(&[(1, 2)])));
+        let begins = in_feeds(vec![followed(1, 2), unfollowed(1, 2), followed(1, 2)]);
+        assert_eq!((begins.started, begins.stopped), (pairs(&[(1, 2)]), pairs(&[])));
+        let ends = in_feeds(vec![unfollowed(1, 2), followed(1, 2), unfollowed(1, 2)]);
+        assert_eq!((ends.started, ends.stopped), (pairs(&[]), pairs(&[(1, 2)])));
     }
 
     #[test]
     fn a_tweet_that_came_and_went_is_kept_but_not_delivered() {
         let deleted = TweetDeleted { tweet_id: TweetId(1), author_id: UserId(7) };
         let changes = changes(vec![tweeted(7), tweeted(7), Event::TweetDeleted(deleted)]);
-        let delivered: Vec<_> = changes.delivered().map(|tweet| tweet.tweet_id).collect();
-        assert_eq!(delivered, [TweetId(2)]);
+        let in_feeds = changes.in_feeds(&BTreeSet::new());
+        assert_eq!(in_feeds.delivered, [(TweetId(2), UserId(7))]);
         assert_eq!(changes.tweets[&TweetId(1)].deleted, Some(Position(3)));
     }
 
@@ -258,13 +264,21 @@ mod tests {
             username: "ada".to_owned(),
             email: "ada@example.org".to_owned(),
         };
-        let stays = changes(vec![Event::UserRegistered(registered.clone()), tweeted(7)]);
-        assert_eq!(stays.started(), pairs(&[(7, 7)]));
+        let stays = in_feeds(vec![Event::UserRegistered(registered.clone()), tweeted(7)]);
+        assert_eq!(stays.started, pairs(&[(7, 7)]));
 
         let deleted = Event::UserDeleted(UserDeleted { user_id: UserId(7) });
-        let leaves = changes(vec![Event::UserRegistered(registered), tweeted(7), deleted]);
-        assert_eq!(leaves.started(), pairs(&[]));
-        assert_eq!(leaves.delivered().count(), 0);
-        assert_eq!(leaves.all_deleted_users()[&UserId(7)], Position(3));
+        let leaves = in_feeds(vec![Event::UserRegistered(registered), tweeted(7), deleted]);
+        assert_eq!(leaves.started, pairs(&[]));
+        assert_eq!(leaves.delivered, []);
+        assert_eq!(leaves.gone[&UserId(7)], Position(3));
+    }
+
+    #[test]
+    fn tweets_of_an_author_whom_many_read_only_begin_to_enter_feeds() {
+        let changes = changes(vec![tweeted(7), tweeted(8), tweeted(7)]);
+        let in_feeds = changes.in_feeds(&BTreeSet::from([UserId(7)]));
+        assert_eq!(in_feeds.begun, [(TweetId(1), UserId(7)), (TweetId(3), UserId(7))]);
+        assert_eq!(in_feeds.delivered, [(TweetId(2), UserId(8))]);
     }
 }

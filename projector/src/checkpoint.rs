@@ -5,8 +5,8 @@
 //! and by one projector at a time, however many run.
 
 use events::store::{CHECKPOINT_CHANNEL, NEWEST_ONE};
-use events::{Mark, Position};
-use sqlx::PgExecutor;
+use events::{Mark, Position, TweetId};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use crate::generation::UNREAD;
@@ -20,6 +20,8 @@ pub struct Checkpoint {
     /// The event there: see [`Mark`].
     pub event_id: Uuid,
     pub fence: i64,
+    /// No fan-out under way is of an older tweet; `None` when there is none under way.
+    pub under_way: Option<TweetId>,
 }
 
 impl Checkpoint {
@@ -27,6 +29,10 @@ impl Checkpoint {
     #[must_use]
     pub const fn mark(self) -> Mark {
         Mark { position: self.position, event_id: self.event_id }
+    }
+
+    fn fenced(self) -> AdvanceError {
+        Fenced { fence: self.fence, position: self.position }.into()
     }
 }
 
@@ -41,6 +47,15 @@ pub struct Fenced {
     pub position: Position,
 }
 
+/// Why the checkpoint was neither moved nor held.
+#[derive(Debug, thiserror::Error)]
+pub enum AdvanceError {
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
 /// Reads the checkpoint.
 ///
 /// # Errors
@@ -49,7 +64,9 @@ pub async fn load(executor: impl PgExecutor<'_>) -> Result<Checkpoint, sqlx::Err
     sqlx::query_as!(
         Checkpoint,
         r#"
-        select generation, position as "position: Position", event_id, fence from checkpoint
+        select generation, position as "position: Position", event_id, fence,
+            under_way as "under_way: TweetId"
+        from checkpoint
         order by position desc, fence desc
         limit $1
         "#,
@@ -78,6 +95,7 @@ pub async fn take_over(executor: impl PgExecutor<'_> + Copy) -> Result<Checkpoin
             )
             returning
                 generation, position as "position: Position", event_id, fence,
+                under_way as "under_way: TweetId",
                 set_config('synchronous_commit', 'on', true)
             "#,
             NEWEST_ONE
@@ -87,26 +105,27 @@ pub async fn take_over(executor: impl PgExecutor<'_> + Copy) -> Result<Checkpoin
         // None: whoever projects has moved it in this very moment.
         if let Some(row) = row {
             let (generation, fence) = (row.generation, row.fence);
-            let (position, event_id) = (row.position, row.event_id);
-            return Ok(Checkpoint { generation, position, event_id, fence });
+            let (position, event_id, under_way) = (row.position, row.event_id, row.under_way);
+            return Ok(Checkpoint { generation, position, event_id, fence, under_way });
         }
     }
 }
 
 /// Moves the checkpoint forward from `old` to `last`, announced when the transaction commits:
-/// but not for a generation that nobody reads. `None` when it is not at `old` any more.
+/// but not for a generation that nobody reads. From then on fan-outs from `under_way` on are under way.
 ///
 /// # Errors
-/// [`sqlx::Error`] when the database is away.
+/// [`AdvanceError::Fenced`] when it is not at `old` any more.
 pub async fn advance(
     executor: impl PgExecutor<'_>,
     old: Checkpoint,
     last: Mark,
-) -> Result<Option<Checkpoint>, sqlx::Error> {
+    under_way: Option<TweetId>,
+) -> Result<Checkpoint, AdvanceError> {
     let moved = sqlx::query!(
         r#"
         with moved as (
-            update checkpoint set position = $3, event_id = $6, moved_at = now()
+            update checkpoint set position = $3, event_id = $6, under_way = $7, moved_at = now()
             where fence = $1 and position = $2 and position <= $3
             returning position
         )
@@ -121,9 +140,47 @@ pub async fn advance(
         &UNREAD as _,
         CHECKPOINT_CHANNEL,
         last.event_id,
+        under_way.map(|tweet| tweet.0),
     )
     .fetch_optional(executor)
     .await?;
     let Mark { position, event_id } = last;
-    Ok(moved.map(|_| Checkpoint { position, event_id, ..old }))
+    moved.map(|_| Checkpoint { position, event_id, under_way, ..old }).ok_or(old.fenced())
+}
+
+/// Keeps the checkpoint at `at` until the transaction ends: for work that does not move it. A lock, and not a version
+/// of the row that an old snapshot would keep; the table's is the one that a swap waits for.
+///
+/// # Errors
+/// [`AdvanceError::Fenced`] when it is not at `at` any more.
+pub async fn hold(transaction: &mut PgConnection, at: Checkpoint) -> Result<(), AdvanceError> {
+    sqlx::query!("lock table checkpoint in row exclusive mode").execute(&mut *transaction).await?;
+    let held = sqlx::query!(
+        "select from checkpoint where fence = $1 and position = $2 for update",
+        at.fence,
+        at.position.0
+    );
+    held.fetch_optional(transaction).await?.map(|_| ()).ok_or(at.fenced())
+}
+
+/// Says which fan-outs are under way, of a checkpoint that is [held](hold).
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn set_under_way(
+    executor: impl PgExecutor<'_>,
+    held: Checkpoint,
+    under_way: Option<TweetId>,
+) -> Result<Checkpoint, sqlx::Error> {
+    if under_way != held.under_way {
+        sqlx::query!(
+            "update checkpoint set under_way = $3 where fence = $1 and position = $2",
+            held.fence,
+            held.position.0,
+            under_way.map(|tweet| tweet.0),
+        )
+        .execute(executor)
+        .await?;
+    }
+    Ok(Checkpoint { under_way, ..held })
 }

@@ -9,6 +9,7 @@ use events::{Position, TweetId, UserId};
 
 use crate::floor::FEED_KEPT_DEFAULT;
 use crate::verify::DIFFERENCES_LISTED;
+use crate::work::{Bounds, FAN_OUT_ROWS_DEFAULT};
 
 /// Builds Rookery's read model from its log, and looks after it.
 #[derive(Debug, Parser)]
@@ -81,9 +82,8 @@ pub struct RunArguments {
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
     pub amqp_url: String,
 
-    /// How many of its newest tweets a feed keeps ready; older ones are read from their authors.
-    #[arg(long, env, default_value_t = FEED_KEPT_DEFAULT, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
-    pub feed_kept: i64,
+    #[command(flatten)]
+    pub feeds: Feeds,
 
     /// Serve Prometheus metrics here [default: not at all].
     #[arg(long, env = "PROJECTOR_METRICS_BIND", value_name = "HOST:PORT")]
@@ -95,9 +95,8 @@ pub struct RebuildArguments {
     #[command(flatten)]
     pub databases: Databases,
 
-    /// How many of its newest tweets a feed keeps ready: as for projector run.
-    #[arg(long, env, default_value_t = FEED_KEPT_DEFAULT, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
-    pub feed_kept: i64,
+    #[command(flatten)]
+    pub feeds: Feeds,
 
     /// Serve Prometheus metrics here while it runs [default: not at all].
     #[arg(long, env = "REBUILD_METRICS_BIND", value_name = "HOST:PORT")]
@@ -170,6 +169,27 @@ pub struct ExplainArguments {
     /// Print JSON instead of text.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What bounds feeds: the same for all that write the read model.
+#[derive(Debug, Args)]
+pub struct Feeds {
+    /// How many of its newest tweets a feed keeps ready; older ones are read from their authors.
+    #[arg(long, env, default_value_t = FEED_KEPT_DEFAULT, value_name = "N", value_parser = value_parser!(i64).range(1..=1_000_000))]
+    feed_kept: i64,
+
+    /// A tweet with more readers than this enters their feeds step by step, so many at a time, while everything
+    /// else goes on; who does not have it yet reads it from its author.
+    #[arg(long, env, default_value_t = FAN_OUT_ROWS_DEFAULT, value_name = "N", value_parser = value_parser!(i64).range(1..=1_000_000))]
+    fan_out_rows: i64,
+}
+
+impl Feeds {
+    /// What they say.
+    #[must_use]
+    pub const fn bounds(&self) -> Bounds {
+        Bounds { kept: self.feed_kept, fan_out_rows: self.fan_out_rows }
+    }
 }
 
 /// Where the databases are.

@@ -126,13 +126,26 @@ impl<'a> Consumer<'a> {
         if self.batch.is_some() {
             return self.apply_batch().await;
         }
+        // In this order: fan-outs go on when nothing else is to be done, and else between its transactions.
         tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            _ = self.held.changed() => {}
             batch = listener.next() => self.batch = Some(batch),
             _ = self.looks.tick() => self.look(listener).await?,
-            _ = self.held.changed() => {}
-            () = shutdown.cancelled() => {}
+            () = std::future::ready(()), if self.fans_out() => self.go_on_with_fan_outs().await?,
         }
         Ok(())
+    }
+
+    /// Whether fan-outs are under way, as far as this projector knows.
+    fn fans_out(&self) -> bool {
+        self.taken_over.is_some_and(|own| own.under_way.is_some())
+    }
+
+    async fn go_on_with_fan_outs(&mut self) -> Result<(), ProjectionError> {
+        let projection = self.projection;
+        projection.go_on_with_fan_outs(self.take_over_once().await?).await
     }
 
     /// Applies what the batch in hand brings, without what is of another history.
@@ -185,6 +198,10 @@ impl<'a> Consumer<'a> {
         {
             // Lost with a crash, or another generation.
             self.taken_over = None;
+        }
+        if found.under_way.is_some() {
+            // Fan-outs that somebody else has begun.
+            self.take_over_once().await?;
         }
         let head = projection.head().await?;
         if !self.hearing.is_missing(found.position, head) {

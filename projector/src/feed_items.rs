@@ -4,9 +4,10 @@
 //! limit or an offset, which can only be run for that row, through its key; and rows to delete are
 //! named by where they are, so that nothing is left to join.
 
+use events::TweetId;
 use sqlx::PgConnection;
 
-use crate::changes::{Changes, Pair};
+use crate::changes::{FeedChanges, Pair};
 use crate::floor::SAMPLE_MASK;
 
 /// What a statement delivered.
@@ -20,10 +21,10 @@ pub(crate) struct Delivered {
 /// Delivers the tweets of this run to those who followed their authors before it.
 pub(crate) async fn fan_out(
     transaction: &mut PgConnection,
-    changes: &Changes,
+    changes: &FeedChanges,
 ) -> Result<Delivered, sqlx::Error> {
     let (tweets, authors): (Vec<i64>, Vec<i64>) =
-        changes.delivered().map(|tweet| (tweet.tweet_id.0, tweet.author_id.0)).unzip();
+        changes.delivered.iter().map(|(tweet, author)| (tweet.0, author.0)).unzip();
     if tweets.is_empty() {
         return Ok(Delivered::default());
     }
@@ -33,20 +34,28 @@ pub(crate) async fn fan_out(
     Ok(Delivered { delivered: row.delivered.unsigned_abs(), sampled: row.sampled })
 }
 
-/// Delivers to those who began to follow in this run what is there, from their floor up.
+/// Delivers to those who began to follow in this run what is there, from their floor up, but not what a fan-out
+/// under way will bring them.
 pub(crate) async fn backfill(
     transaction: &mut PgConnection,
-    changes: &Changes,
+    changes: &FeedChanges,
     kept: i64,
+    under_way: Option<TweetId>,
 ) -> Result<Delivered, sqlx::Error> {
-    let (readers, authors) = columns(changes.started());
+    let (readers, authors) = columns(changes.started.iter().copied());
     if readers.is_empty() {
         return Ok(Delivered::default());
     }
-    let row =
-        sqlx::query_file!("src/feed_items/backfill.sql", &readers, &authors, SAMPLE_MASK, kept)
-            .fetch_one(transaction)
-            .await?;
+    let row = sqlx::query_file!(
+        "src/feed_items/backfill.sql",
+        &readers,
+        &authors,
+        SAMPLE_MASK,
+        kept,
+        under_way.map(|tweet| tweet.0)
+    )
+    .fetch_one(transaction)
+    .await?;
     Ok(Delivered { delivered: row.delivered.unsigned_abs(), sampled: row.sampled })
 }
 
@@ -55,9 +64,9 @@ pub(crate) async fn backfill(
 /// read passes over them.
 pub(crate) async fn remove_unfollowed(
     transaction: &mut PgConnection,
-    changes: &Changes,
+    changes: &FeedChanges,
 ) -> Result<(), sqlx::Error> {
-    let (readers, authors) = columns(changes.stopped());
+    let (readers, authors) = columns(changes.stopped.iter().copied());
     if readers.is_empty() {
         return Ok(());
     }
@@ -95,9 +104,9 @@ pub(crate) async fn remove_unfollowed(
 /// Drops the feeds of the users deleted in this run: nobody reads them.
 pub(crate) async fn remove_of_deleted(
     transaction: &mut PgConnection,
-    changes: &Changes,
+    changes: &FeedChanges,
 ) -> Result<(), sqlx::Error> {
-    let deleted: Vec<i64> = changes.all_deleted_users().keys().map(|user| user.0).collect();
+    let deleted: Vec<i64> = changes.gone.keys().map(|user| user.0).collect();
     if deleted.is_empty() {
         return Ok(());
     }

@@ -9,7 +9,7 @@
 
 use sqlx::PgConnection;
 
-use crate::changes::Changes;
+use crate::changes::FeedChanges;
 use crate::feed_items::columns;
 
 /// How many of its newest tweets a feed keeps, unless told otherwise: fifty pages of twenty.
@@ -25,10 +25,10 @@ pub(crate) const SAMPLE_MASK: i64 = 255;
 /// what such an author brings in is bounded too.
 pub(crate) async fn raise_for_long_authors(
     transaction: &mut PgConnection,
-    changes: &Changes,
+    changes: &FeedChanges,
     kept: i64,
 ) -> Result<(), sqlx::Error> {
-    let (readers, authors) = columns(changes.started());
+    let (readers, authors) = columns(changes.started.iter().copied());
     if readers.is_empty() {
         return Ok(());
     }

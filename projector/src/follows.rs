@@ -1,5 +1,8 @@
 //! `follows`: who reads whom, and from when until when.
 
+use std::collections::BTreeMap;
+
+use events::{Position, UserId};
 use sqlx::PgConnection;
 
 use crate::changes::Changes;
@@ -71,9 +74,8 @@ pub(crate) async fn begin(
 /// Who followed them stays: their tweets are passed over by each read.
 pub(crate) async fn end_of_deleted(
     transaction: &mut PgConnection,
-    changes: &Changes,
+    deleted: &BTreeMap<UserId, Position>,
 ) -> Result<(), sqlx::Error> {
-    let deleted = changes.all_deleted_users();
     if deleted.is_empty() {
         return Ok(());
     }

@@ -30,13 +30,14 @@ pub(crate) const UNREAD: [&str; 2] = [NEXT, PREVIOUS];
 
 /// What a generation consists of. Its migrations are part of it: a generation that was put aside
 /// before an upgrade is migrated when it is needed again.
-pub const TABLES: [&str; 11] = [
+pub const TABLES: [&str; 12] = [
     "checkpoint",
     "users",
     "tweets",
     "follows",
     "feed_items",
     "floors",
+    "fan_outs",
     "projector_hops",
     "projector_hops_0",
     "projector_hops_1",

@@ -28,6 +28,8 @@ pub enum Holds {
     RowPassedOver,
     /// From the author's tweets, because it is below the floor.
     BelowFloor,
+    /// From the fan-out that is under way and has yet to come to this reader.
+    FanOutUnderWay,
     /// From nowhere.
     Nothing,
 }
@@ -36,7 +38,7 @@ impl Holds {
     /// Whether a page would have it.
     #[must_use]
     pub const fn is_read(self) -> bool {
-        matches!(self, Self::Row | Self::BelowFloor)
+        matches!(self, Self::Row | Self::BelowFloor | Self::FanOutUnderWay)
     }
 }
 
@@ -50,7 +52,7 @@ pub async fn look(
     user: UserId,
     tweet: TweetId,
 ) -> Result<Holding, sqlx::Error> {
-    // What the statement of a page says (page.sql of the api), for one tweet.
+    // What the statement of a page says (page_whole.sql of the api), for one tweet.
     let found = sqlx::query!(
         r#"
         select
@@ -60,7 +62,8 @@ pub async fn look(
             coalesce(floors.floor, 0) as "floor!: TweetId",
             feed_items.tweet_id is not null as "has_row!",
             reader.user_id is not null and author.user_id is not null as "is_readable!",
-            follows.followed_id is not null as "is_followed!"
+            follows.followed_id is not null as "is_followed!",
+            fan_outs.tweet_id is not null as "is_under_way!"
         from (select * from checkpoint order by position desc, fence desc limit 1) as checkpoint
         left join users reader on reader.user_id = $1 and reader.deleted_position = 0
         left join floors on floors.user_id = $1
@@ -69,6 +72,8 @@ pub async fn look(
         left join users author on author.user_id = tweets.author_id and author.deleted_position = 0
         left join follows on follows.follower_id = $1 and follows.followed_id = tweets.author_id
             and follows.until_position = 0
+        left join fan_outs on fan_outs.tweet_id = $2 and fan_outs.tweet_id >= checkpoint.under_way
+            and fan_outs.next_reader <= $1
         "#,
         user.0,
         tweet.0
@@ -77,8 +82,12 @@ pub async fn look(
     .await?;
     let holds = if found.has_row {
         if found.is_readable { Holds::Row } else { Holds::RowPassedOver }
-    } else if tweet < found.floor && found.is_readable && found.is_followed {
+    } else if !found.is_readable || !found.is_followed {
+        Holds::Nothing
+    } else if tweet < found.floor {
         Holds::BelowFloor
+    } else if found.is_under_way {
+        Holds::FanOutUnderWay
     } else {
         Holds::Nothing
     };

@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod commands;
 pub mod config;
 pub mod consume;
+pub mod fan_out;
 mod feed_items;
 pub mod floor;
 mod follows;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use events::store::hops::Recorder;
 use events::store::{Connections, history, read};
 use events::{Clock, Mark, Position, RecordedEvent, Slice};
@@ -11,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Applied, ApplyError, apply};
 use crate::checkpoint::{self, Checkpoint};
+use crate::fan_out::{self, FAN_OUTS_BEGUN_MAX, FAN_OUTS_MAX, Stepped};
 use crate::hops::ProjectorHop;
-use crate::work::{APPLY_MAX_EVENTS, transactions};
+use crate::work::{APPLY_MAX_EVENTS, Bounds, Work};
 
 /// The most that one transaction may take, connection and all: a hundred times what its work is
 /// bounded to. For a server that is gone without a word.
@@ -69,22 +71,22 @@ impl ProjectionError {
 pub struct Projection {
     log: Connections,
     feed: Connections,
-    kept: i64,
+    bounds: Bounds,
     shutdown: CancellationToken,
     hops: Option<Recorder<ProjectorHop>>,
 }
 
 impl Projection {
-    /// The projection of `log` into `feed`, which keeps the newest `kept` tweets of each feed. Once
-    /// `shutdown` is cancelled no further transaction begins.
+    /// The projection of `log` into `feed` within `bounds`. Once `shutdown` is cancelled no further
+    /// transaction begins.
     #[must_use]
     pub fn new(
         log: Connections,
         feed: Connections,
-        kept: i64,
+        bounds: Bounds,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { log, feed, kept, shutdown, hops: None }
+        Self { log, feed, bounds, shutdown, hops: None }
     }
 
     /// The same, which records in `hops` what it applies.
@@ -205,45 +207,106 @@ impl Projection {
         Ok(())
     }
 
+    /// Between two transactions the fan-outs under way go one step on: neither waits for the end of the other.
     async fn apply_all(
         &self,
         checkpoint: &mut Checkpoint,
         mut events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
         let received_at = Clock::system().now();
-        let parts = transactions(&self.feed, events, self.kept).await.map_err(ApplyError::from)?;
-        for count in parts {
-            if self.shutdown.is_cancelled() {
-                return Err(ProjectionError::Stopping);
+        let work = Work::of(&self.feed, events, self.bounds).await.map_err(ApplyError::from)?;
+        for count in work.transactions {
+            if !work.many_read.is_empty() {
+                self.make_room_for_fan_outs(checkpoint).await?;
             }
             let (now, later) = events.split_at(count);
-            let applying = apply(&self.feed, *checkpoint, now, self.kept);
-            let out_of_time = async {
-                self.shutdown.cancelled().await;
-                tokio::time::sleep(STOP_PATIENCE).await;
-            };
-            let Applied { checkpoint: moved, deliveries, applied_at } = tokio::select! {
-                applied = tokio::time::timeout(TRANSACTION_TIMEOUT, applying) => {
-                    applied.map_err(|_| ProjectionError::Silent)??
-                }
-                () = out_of_time => return Err(ProjectionError::Stopping),
-            };
-            if let Some(hops) = &self.hops {
-                let (first, last) = (checkpoint.position.next(), moved.position);
-                let readable_at = Clock::system().now();
-                hops.record(ProjectorHop {
-                    first,
-                    last,
-                    received_at,
-                    applied_at,
-                    readable_at,
-                    deliveries,
-                });
-            }
+            let applying = apply(&self.feed, *checkpoint, now, &work.many_read, self.bounds.kept);
+            let Applied { checkpoint: moved, deliveries, applied_at } =
+                self.in_time(applying).await?;
+            let first = checkpoint.position.next();
+            self.record(first, moved.position, received_at, applied_at, deliveries);
             *checkpoint = moved;
             events = later;
+            self.go_on_with_fan_outs(checkpoint).await?;
         }
         Ok(())
+    }
+
+    /// Goes one step on with the fan-outs under way, if there are any.
+    ///
+    /// # Errors
+    /// [`ProjectionError`]; `checkpoint` stands where the read model does.
+    pub async fn go_on_with_fan_outs(
+        &self,
+        checkpoint: &mut Checkpoint,
+    ) -> Result<(), ProjectionError> {
+        if checkpoint.under_way.is_none() {
+            return Ok(());
+        }
+        let began_at = Clock::system().now();
+        let stepping = fan_out::step(&self.feed, *checkpoint, self.bounds);
+        let Stepped { checkpoint: moved, deliveries, applied_at } = self.in_time(stepping).await?;
+        // No position was applied, so it is one of none.
+        self.record(moved.position.next(), moved.position, began_at, applied_at, deliveries);
+        *checkpoint = moved;
+        Ok(())
+    }
+
+    /// Fan-outs that are under way cost every page of their readers a little: there are never more than
+    /// [`FAN_OUTS_MAX`].
+    async fn make_room_for_fan_outs(
+        &self,
+        checkpoint: &mut Checkpoint,
+    ) -> Result<(), ProjectionError> {
+        while let Some(under_way) = checkpoint.under_way {
+            let count = fan_out::count(&self.feed, under_way).await.map_err(ApplyError::from)?;
+            if count + FAN_OUTS_BEGUN_MAX <= FAN_OUTS_MAX {
+                break;
+            }
+            self.go_on_with_fan_outs(checkpoint).await?;
+        }
+        Ok(())
+    }
+
+    /// A transaction, which neither a server that is gone nor a shutdown waits for.
+    async fn in_time<T>(
+        &self,
+        transaction: impl Future<Output = Result<T, ApplyError>>,
+    ) -> Result<T, ProjectionError> {
+        if self.shutdown.is_cancelled() {
+            return Err(ProjectionError::Stopping);
+        }
+        let out_of_time = async {
+            self.shutdown.cancelled().await;
+            tokio::time::sleep(STOP_PATIENCE).await;
+        };
+        tokio::select! {
+            done = tokio::time::timeout(TRANSACTION_TIMEOUT, Box::pin(transaction)) => {
+                Ok(done.map_err(|_| ProjectionError::Silent)??)
+            }
+            () = out_of_time => Err(ProjectionError::Stopping),
+        }
+    }
+
+    fn record(
+        &self,
+        first: Position,
+        last: Position,
+        received_at: DateTime<Utc>,
+        applied_at: DateTime<Utc>,
+        deliveries: u64,
+    ) {
+        if let Some(hops) = &self.hops {
+            let readable_at = Clock::system().now();
+            hops.record(ProjectorHop {
+                first,
+                last,
+                received_at,
+                applied_at,
+                readable_at,
+                deliveries,
+            });
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::generation::{Claim, GenerationError, NEXT, PREVIOUS, SwapError, Swapp
 use crate::progress::{Phase, Progress, Reporter};
 use crate::projection::{Projection, ProjectionError};
 use crate::verify::{self, DIFFERENCES_LISTED, Facts, Report, VerifyError};
+use crate::work::Bounds;
 
 /// How many connections work out feeds: one more than that rarely pays, because each keeps a core
 /// of PostgreSQL busy.
@@ -94,21 +95,21 @@ pub struct Rebuilt {
 #[derive(Debug)]
 pub struct Rebuild {
     log: Connections,
-    kept: i64,
+    bounds: Bounds,
     progress: Progress,
     shutdown: CancellationToken,
 }
 
 impl Rebuild {
-    /// A rebuild from `log`, after which feeds keep their newest `kept` tweets.
+    /// A rebuild from `log`, of feeds within `bounds`.
     #[must_use]
     pub fn new(
         log: Connections,
-        kept: i64,
+        bounds: Bounds,
         progress: Progress,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { log, kept, progress, shutdown }
+        Self { log, bounds, progress, shutdown }
     }
 
     /// Builds a generation and makes it the live one.
@@ -182,7 +183,7 @@ impl Rebuild {
         progress.begin(Phase::Index, others.len() as u64);
         indexes::make(next, &others, progress).await?;
         progress.begin(Phase::Feeds, 0);
-        feeds::write(next, self.kept, FEED_CONNECTIONS, progress).await?;
+        feeds::write(next, self.bounds.kept, FEED_CONNECTIONS, progress).await?;
         progress.begin(Phase::IndexFeeds, feeds.len() as u64);
         indexes::make(next, &feeds, progress).await?;
         Ok((checkpoint, facts))
@@ -203,7 +204,7 @@ impl Rebuild {
     ) -> Result<Rebuilt, RebuildError> {
         let (log, progress) = (&self.log, &self.progress);
         let projection =
-            Projection::new(log.clone(), incoming.clone(), self.kept, self.shutdown.clone());
+            Projection::new(log.clone(), incoming.clone(), self.bounds, self.shutdown.clone());
         let report = self
             .unless_stopped(async {
                 self.catch_up(&projection, &mut checkpoint).await?;

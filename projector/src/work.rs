@@ -1,52 +1,219 @@
 //! How much of a run goes into one transaction: bounded in events, and in what they bring about.
 //!
-//! Two thousand tweets by someone with a hundred thousand readers are two hundred million rows. As
-//! one transaction nobody would read any of them until all are written, and a projector that is
-//! killed on the way would begin from the start.
+//! Two thousand tweets by someone with a hundred thousand readers are two hundred million rows. As one transaction nobody
+//! would read any of them until all are written, and a projector that is killed on the way would begin from the start.
+//! So a run is cut; and a tweet that is too much for one transaction by itself enters the feeds step by step
+//! (`fan_out`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use events::event::{DecodeError, Followed, TweetCreated};
+use events::event::{DecodeError, Followed, TweetCreated, Unfollowed, UserDeleted};
 use events::{Event, RecordedEvent, UserId};
 use sqlx::PgExecutor;
+
+use crate::fan_out::FAN_OUTS_BEGUN_MAX;
+use crate::floor::FEED_KEPT_DEFAULT;
 
 /// The most events in one transaction. Larger ones no longer raise the rate; they only make those
 /// who wait for the first event wait for the last.
 pub const APPLY_MAX_EVENTS: usize = 2_048;
 
-/// About the most rows that one transaction writes or takes out: half a second's worth. An event that brings
-/// about more on its own goes alone.
+/// About the most rows that one transaction writes or takes out: half a second's worth.
 pub const APPLY_MAX_ROWS: i64 = 250_000;
 
-/// Into how many transactions `events` go, and how many of them into each, from the first on. Weighed once for all
-/// of them, and those who begin to follow on the way are counted with the others.
-///
-/// # Errors
-/// [`WorkError`] when an event cannot be read or the read model is away.
-pub async fn transactions(
-    feed: impl PgExecutor<'_>,
-    events: &[RecordedEvent],
-    kept: i64,
-) -> Result<Vec<usize>, WorkError> {
-    // A single event cannot be cut.
-    if events.len() <= 1 {
-        return Ok(vec![events.len()]);
+/// How many readers a tweet enters the feeds of at a time, unless told otherwise: a twentieth of a second's worth, for
+/// which everyone else's events wait at most. More per step raises the rate by less than a tenth.
+pub const FAN_OUT_ROWS_DEFAULT: i64 = 25_000;
+
+/// What bounds feeds, and the work on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// How many of its newest tweets a feed keeps.
+    pub kept: i64,
+    /// A tweet that has more readers enters their feeds step by step, so many rows at a time.
+    pub fan_out_rows: i64,
+}
+
+impl Bounds {
+    /// Feeds that keep their newest `kept` tweets.
+    #[must_use]
+    pub const fn keeping(kept: i64) -> Self {
+        Self { kept, fan_out_rows: FAN_OUT_ROWS_DEFAULT }
     }
-    let decoded = events.iter().map(RecordedEvent::event).collect::<Result<Vec<_>, _>>()?;
-    let mut readers = count_readers(feed, &decoded).await?;
-    let weights = decoded.iter().map(|event| match event {
-        Event::TweetCreated(TweetCreated { author_id, .. }) => {
-            readers.get(author_id).copied().unwrap_or(1)
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self::keeping(FEED_KEPT_DEFAULT)
+    }
+}
+
+/// How a run is applied.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Work {
+    /// How many events go into each transaction, from the first on.
+    pub transactions: Vec<usize>,
+    /// Authors whose tweets enter feeds step by step.
+    pub many_read: BTreeSet<UserId>,
+}
+
+impl Work {
+    /// Weighs `events`: once for all of them, and those who begin to follow on the way are counted with the others.
+    ///
+    /// # Errors
+    /// [`WorkError`] when an event cannot be read or the read model is away.
+    pub async fn of(
+        feed: impl PgExecutor<'_>,
+        events: &[RecordedEvent],
+        bounds: Bounds,
+    ) -> Result<Self, WorkError> {
+        let decoded = events.iter().map(RecordedEvent::event).collect::<Result<Vec<_>, _>>()?;
+        let mut scale = Scale::for_events(feed, &decoded, bounds).await?;
+        let weights: Vec<i64> = decoded.iter().map(|event| scale.weigh(event)).collect();
+        let transactions = cut(weights.into_iter(), APPLY_MAX_EVENTS, APPLY_MAX_ROWS);
+        Ok(Self { transactions, many_read: scale.many_read })
+    }
+}
+
+/// Why a run could not be weighed.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Weighs events in about as many rows as each writes or takes out.
+struct Scale {
+    counts: BTreeMap<UserId, Counts>,
+    bounds: Bounds,
+    many_read: BTreeSet<UserId>,
+}
+
+/// What there is of a user, counted no further than matters.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    readers: i64,
+    tweets: i64,
+    authors: i64,
+}
+
+impl Scale {
+    fn weigh(&mut self, event: &Event) -> i64 {
+        let Bounds { kept, fan_out_rows } = self.bounds;
+        match event {
+            Event::TweetCreated(TweetCreated { author_id, .. }) => {
+                let author = self.counts.entry(*author_id).or_default();
+                author.tweets += 1;
+                // Authors read themselves.
+                let readers = author.readers.max(1);
+                if readers > fan_out_rows {
+                    self.many_read.insert(*author_id);
+                    return APPLY_MAX_ROWS / FAN_OUTS_BEGUN_MAX;
+                }
+                readers
+            }
+            // What an author brings in or leaves behind in a feed is bounded by what it keeps.
+            Event::Followed(Followed { followed_id, .. }) => {
+                let author = self.counts.entry(*followed_id).or_default();
+                author.readers += 1;
+                1 + author.tweets.min(kept)
+            }
+            Event::Unfollowed(Unfollowed { followed_id, .. }) => {
+                1 + self.counts.entry(*followed_id).or_default().tweets.min(kept)
+            }
+            Event::UserDeleted(UserDeleted { user_id }) => {
+                1 + kept + self.counts.entry(*user_id).or_default().authors
+            }
+            Event::UserRegistered(_) | Event::TweetDeleted(_) => 1,
         }
-        // What an author brings in or leaves behind in a feed, and a feed itself, are bounded by what it keeps.
-        Event::Followed(Followed { followed_id, .. }) => {
-            *readers.entry(*followed_id).or_default() += 1;
-            kept
+    }
+
+    async fn for_events(
+        feed: impl PgExecutor<'_>,
+        events: &[Event],
+        bounds: Bounds,
+    ) -> Result<Self, sqlx::Error> {
+        let mut wanted: BTreeMap<UserId, Counts> = BTreeMap::new();
+        for event in events {
+            match event {
+                Event::TweetCreated(TweetCreated { author_id, .. }) => {
+                    wanted.entry(*author_id).or_default().readers = bounds.fan_out_rows + 1;
+                }
+                Event::Followed(Followed { followed_id, .. })
+                | Event::Unfollowed(Unfollowed { followed_id, .. }) => {
+                    wanted.entry(*followed_id).or_default().tweets = bounds.kept;
+                }
+                Event::UserDeleted(UserDeleted { user_id }) => {
+                    wanted.entry(*user_id).or_default().authors = APPLY_MAX_ROWS;
+                }
+                Event::UserRegistered(_) | Event::TweetDeleted(_) => {}
+            }
         }
-        Event::Unfollowed(_) | Event::UserDeleted(_) => kept,
-        Event::UserRegistered(_) | Event::TweetDeleted(_) => 1,
-    });
-    Ok(cut(weights, APPLY_MAX_EVENTS, APPLY_MAX_ROWS))
+        let counts = count(feed, &wanted).await?;
+        Ok(Self { counts, bounds, many_read: BTreeSet::new() })
+    }
+}
+
+/// Counts what there is of users, each no further than `wanted` says.
+async fn count(
+    feed: impl PgExecutor<'_>,
+    wanted: &BTreeMap<UserId, Counts>,
+) -> Result<BTreeMap<UserId, Counts>, sqlx::Error> {
+    if wanted.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let users: Vec<i64> = wanted.keys().map(|user| user.0).collect();
+    let readers: Vec<i64> = wanted.values().map(|most| most.readers).collect();
+    let tweets: Vec<i64> = wanted.values().map(|most| most.tweets).collect();
+    let authors: Vec<i64> = wanted.values().map(|most| most.authors).collect();
+    let rows = sqlx::query!(
+        r#"
+        select
+            wanted.user_id as "user_id!: UserId",
+            reader.count as "readers!",
+            tweet.count as "tweets!",
+            author.count as "authors!"
+        from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+            as wanted (user_id, readers, tweets, authors)
+        cross join lateral (
+            select count(*) from (
+                select from follows
+                where follows.followed_id = wanted.user_id and follows.until_position = 0
+                limit wanted.readers
+            ) as counted
+        ) as reader
+        cross join lateral (
+            select count(*) from (
+                select from tweets
+                where (author_id, deleted_position, tweet_id) > (wanted.user_id, 0, 0)
+                    and (author_id, deleted_position, tweet_id) < (wanted.user_id, 1, 0)
+                limit wanted.tweets
+            ) as counted
+        ) as tweet
+        cross join lateral (
+            select count(*) from (
+                select from follows
+                where follows.follower_id = wanted.user_id and follows.until_position = 0
+                limit wanted.authors
+            ) as counted
+        ) as author
+        "#,
+        &users,
+        &readers,
+        &tweets,
+        &authors,
+    )
+    .fetch_all(feed)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let (readers, tweets, authors) = (row.readers, row.tweets, row.authors);
+            (row.user_id, Counts { readers, tweets, authors })
+        })
+        .collect())
 }
 
 /// Cuts into parts of at most `events_max` events, which weigh at most `rows_max` unless one does so alone.
@@ -64,49 +231,6 @@ fn cut(weights: impl Iterator<Item = i64>, events_max: usize, rows_max: i64) -> 
         parts.push(events);
     }
     parts
-}
-
-/// Why a run could not be weighed.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkError {
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-}
-
-/// How many read each author, counted no further than matters.
-async fn count_readers(
-    feed: impl PgExecutor<'_>,
-    events: &[Event],
-) -> Result<HashMap<UserId, i64>, sqlx::Error> {
-    let mut authors: Vec<i64> = events
-        .iter()
-        .filter_map(|event| match event {
-            Event::TweetCreated(created) => Some(created.author_id.0),
-            _ => None,
-        })
-        .collect();
-    authors.sort_unstable();
-    authors.dedup();
-    let rows = sqlx::query!(
-        r#"
-        select author.user_id as "user_id!: UserId", readers.count as "count!"
-        from unnest($1::bigint[]) as author (user_id)
-        cross join lateral (
-            select count(*) from (
-                select from follows
-                where follows.followed_id = author.user_id and follows.until_position = 0
-                limit $2
-            ) as counted
-        ) as readers
-        "#,
-        &authors,
-        APPLY_MAX_ROWS,
-    )
-    .fetch_all(feed)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.user_id, row.count)).collect())
 }
 
 #[cfg(test)]

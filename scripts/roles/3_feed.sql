@@ -28,7 +28,7 @@ begin
             nspname in ('feed_next', 'feed_previous')
             or nspname = 'public' and relname in
                 (
-                    'checkpoint', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'feed_migrations', 'compatibility',
+                    'checkpoint', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'fan_outs', 'feed_migrations', 'compatibility',
                     'projector_hops', 'projector_hops_0', 'projector_hops_1', 'projector_lead'
                 )
         )

@@ -3,7 +3,8 @@
 -- $1 the tweet, $2 its author, $3 how many followers are looked at
 --
 -- The plan comes from the shape: the author's followers by the index that the fan-out uses, and for each of
--- them one look-up in feed_items and one in floors. What is below a floor is read from the author: it is there.
+-- them one look-up in feed_items and one in floors. What is below a floor is read from the author, and what a fan-out
+-- has yet to bring from there: it is in the feed.
 select
     checkpoint.position as "position: Position",
     exists (select from tweets where tweet_id = $1 and deleted_position <> 0) as "is_deleted!",
@@ -12,10 +13,15 @@ select
     hop.received_at as "received_at?",
     hop.applied_at as "applied_at?",
     hop.readable_at as "readable_at?"
-from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
+from (select position, under_way from checkpoint order by position desc, fence desc limit 1) as checkpoint
 left join lateral (
     select tweet_id from tweets where tweet_id = $1 and deleted_position = 0 limit 1
 ) as tweet on true
+left join lateral (
+    select next_reader from fan_outs
+    where fan_outs.tweet_id >= checkpoint.under_way and fan_outs.tweet_id = tweet.tweet_id
+    limit 1
+) as fan_out on true
 cross join lateral (
     select count(*) as followers, count(held.tweet_id) as feeds
     from (
@@ -33,12 +39,12 @@ cross join lateral (
             where feed_items.user_id = follower.follower_id and feed_items.tweet_id = tweet.tweet_id
         ) or exists (
             select from floors where floors.user_id = follower.follower_id and floors.floor > tweet.tweet_id
-        )
+        ) or follower.follower_id >= fan_out.next_reader
     ) as held on true
 ) as counted
 left join lateral (
     select * from projector_hops
     where last_position >= $1
-    order by last_position
+    order by last_position, first_position
     limit 1
 ) as hop on hop.first_position <= $1

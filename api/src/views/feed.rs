@@ -22,6 +22,8 @@ struct FeedRow {
     known: bool,
     /// The oldest tweet that rows are kept for, where a page is made of them.
     floor: TweetId,
+    /// Whether a page of rows lacks what a fan-out under way has yet to bring.
+    is_partial: bool,
     tweet_id: Option<TweetId>,
     content: Option<String>,
     author_id: Option<UserId>,
@@ -57,16 +59,18 @@ pub async fn page(
         sqlx::query_file_as!(FeedRow, "src/views/feed/page.sql", reader.0, before.0, skip, limit)
             .fetch_all(executor)
             .await?;
-    let floor = rows.first().map_or(NO_FLOOR, |row| row.floor);
+    let (floor, is_partial) =
+        rows.first().map_or((NO_FLOOR, false), |row| (row.floor, row.is_partial));
     let kept = items(rows);
     let found = kept.value.as_ref().map_or(0, Vec::len);
-    if floor == NO_FLOOR || i64::try_from(found).is_ok_and(|found| found >= limit) {
+    let runs_out = floor != NO_FLOOR && !i64::try_from(found).is_ok_and(|found| found >= limit);
+    if !runs_out && !is_partial {
         return Ok(kept);
     }
-    // The kept rows run out on this page: read again, whole, so that all of it is of one position.
+    // Read again, whole, so that all of it is of one position.
     let rows = sqlx::query_file_as!(
         FeedRow,
-        "src/views/feed/page_below.sql",
+        "src/views/feed/page_whole.sql",
         reader.0,
         before.0,
         skip,

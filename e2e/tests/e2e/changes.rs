@@ -11,6 +11,7 @@ use e2e::model::{Model, read_log};
 use e2e::system::System;
 use events::{Position, RecordedEvent, TweetId, UserId};
 use projector::projection::Projection;
+use projector::work::Bounds;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::{Method, StatusCode};
@@ -95,8 +96,12 @@ async fn what_is_held_and_the_changes_are_what_a_page_would_give() {
             next.apply(recorded.position, &recorded.event().unwrap());
             models.push(next);
         }
-        let projection =
-            Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
+        let projection = Projection::new(
+            pool.clone(),
+            pool.clone(),
+            Bounds::keeping(KEPT),
+            CancellationToken::new(),
+        );
         let mut checkpoint = projection.take_over().await.unwrap();
         let (mut told, mut resets) = (0, 0);
         for to in [60, 150, 300, log.len()] {

@@ -10,6 +10,7 @@ use events::store::explain::Question;
 use events::{Explanation, Position, RecordedEvent, TweetId, UserId};
 use projector::holding;
 use projector::projection::Projection;
+use projector::work::Bounds;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
@@ -89,7 +90,8 @@ async fn what_the_read_model_has_is_what_the_definition_has_at_its_checkpoint() 
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
     let log = given(&pool, history(&mut random, 600)).await;
-    let projection = Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
+    let bounds = Bounds { kept: KEPT, fan_out_rows: 2 };
+    let projection = Projection::new(pool.clone(), pool.clone(), bounds, CancellationToken::new());
     let mut checkpoint = projection.take_over().await.unwrap();
     let mut seen = BTreeSet::new();
     for end in (75..=600).step_by(75) {
@@ -107,6 +109,6 @@ async fn what_the_read_model_has_is_what_the_definition_has_at_its_checkpoint() 
             seen.insert(format!("{:?}", found.holds));
         }
     }
-    let all = ["BelowFloor", "Nothing", "Row", "RowPassedOver"];
+    let all = ["BelowFloor", "FanOutUnderWay", "Nothing", "Row", "RowPassedOver"];
     assert!(seen.iter().eq(all), "only {seen:?} came up");
 }

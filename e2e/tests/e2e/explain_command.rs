@@ -12,6 +12,7 @@ use events::store::Connections;
 use events::store::explain::{Question, STREAM_EVENTS_MAX};
 use events::{Event, Position, TweetId, UserId};
 use projector::projection::Projection;
+use projector::work::Bounds;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +45,12 @@ async fn ada_wrote() -> (TestDatabase, Connections) {
 
 /// Projects up to `position`.
 async fn projected(pool: &Connections, position: i64) {
-    let projection = Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
+    let projection = Projection::new(
+        pool.clone(),
+        pool.clone(),
+        Bounds::keeping(KEPT),
+        CancellationToken::new(),
+    );
     let mut checkpoint = projection.take_over().await.unwrap();
     projection.apply_from_log(&mut checkpoint, Position(position)).await.unwrap();
 }

@@ -20,6 +20,7 @@ use projector::progress::{Phase, Progress};
 use projector::projection::Projection;
 use projector::rebuild::{Rebuild, RebuildError, Rebuilt};
 use projector::verify::Facts;
+use projector::work::Bounds;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::{Method, StatusCode};
@@ -36,7 +37,7 @@ pub async fn claim(database: &TestDatabase) -> Claim {
 
 fn rebuild(log: &Connections) -> Rebuild {
     let progress = Progress::starting(Phase::Replay);
-    Rebuild::new(log.clone(), KEPT, progress, CancellationToken::new())
+    Rebuild::new(log.clone(), Bounds::keeping(KEPT), progress, CancellationToken::new())
 }
 
 async fn rebuilt(database: &TestDatabase, log: &Connections) -> Rebuilt {
@@ -89,8 +90,12 @@ async fn a_rebuilt_generation_equals_the_live_one() {
         let mut events = history(&mut random, 900);
         let later = events.split_off(random.random_range(300..900));
         let log = given(&pool, events).await;
-        let projection =
-            Projection::new(pool.clone(), feed.clone(), KEPT, CancellationToken::new());
+        let projection = Projection::new(
+            pool.clone(),
+            feed.clone(),
+            Bounds::keeping(KEPT),
+            CancellationToken::new(),
+        );
 
         let mut live = projection.take_over().await.unwrap();
         let half = Position(random.random_range(0..=i64::try_from(log.len()).unwrap()));
@@ -368,14 +373,24 @@ async fn a_generation_that_differs_from_the_log_does_not_go_live() {
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
     let log = given(&pool, history(&mut StdRng::seed_from_u64(5), 300)).await;
-    let projection = Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
+    let projection = Projection::new(
+        pool.clone(),
+        pool.clone(),
+        Bounds::keeping(KEPT),
+        CancellationToken::new(),
+    );
     let mut live = projection.take_over().await.unwrap();
     let now = Model::of(&log);
     projection.apply_from_log(&mut live, Position(now.position)).await.unwrap();
 
     let mut claim = claim(&database).await;
     let next = claim.make_next().await.unwrap().connect(2).await.unwrap();
-    let wrong = Projection::new(pool.clone(), next.clone(), KEPT, CancellationToken::new());
+    let wrong = Projection::new(
+        pool.clone(),
+        next.clone(),
+        Bounds::keeping(KEPT),
+        CancellationToken::new(),
+    );
     let mut checkpoint = wrong.take_over().await.unwrap();
     wrong.apply_from_log(&mut checkpoint, Position(now.position)).await.unwrap();
     let lose = "delete from feed_items where (user_id, tweet_id) in (

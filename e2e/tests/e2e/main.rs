@@ -6,6 +6,7 @@ mod changes;
 mod connections;
 mod explain;
 mod explain_command;
+mod fan_outs;
 mod faults;
 mod feeds;
 mod generations;

@@ -4,7 +4,7 @@
 //! filled without a look at them; then it is counted how many rows and index entries it visits.
 //! Milliseconds would say less, and say it later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::appender::{Appender, IdempotencyKey};
 use api::domain::{Command, Content, Email, Username};
@@ -260,7 +260,7 @@ async fn project(session: &Session, runs: &[(&'static str, Vec<Event>, i64)]) {
             .collect();
         let visited = session
             .visited(async |one| {
-                apply(one, checkpoint, &events, KEPT).await.unwrap();
+                apply(one, checkpoint, &events, &BTreeSet::new(), KEPT).await.unwrap();
             })
             .await;
         found.insert(*name, (visited, *most));

@@ -1,16 +1,21 @@
 //! The projection on a real database: whatever arrives in whatever order, the feeds are exact.
 
+use std::collections::BTreeSet;
+
 use api::views::{Page, feed};
 use e2e::database::TestDatabase;
 use e2e::exact::feeds_are_exact;
 use e2e::history::{given, history, new_user};
 use e2e::model::Model;
-use events::event::{Followed, TweetCreated, Unfollowed};
+use events::event::{Followed, TweetCreated, Unfollowed, UserDeleted};
+use events::store::Connections;
 use events::{Event, Position, RecordedEvent, Slice, UserId};
 use projector::apply::{ApplyError, apply};
 use projector::checkpoint;
+use projector::progress::{Phase, Progress};
 use projector::projection::{Projection, ProjectionError};
-use projector::work::{APPLY_MAX_ROWS, transactions};
+use projector::verify::{Facts, compare};
+use projector::work::{Bounds, Work};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -29,6 +34,12 @@ fn cut(random: &mut StdRng, mut events: Vec<RecordedEvent>) -> Vec<Slice> {
     slices
 }
 
+async fn is_verified(pool: &Connections) {
+    let progress = Progress::starting(Phase::CheckLog);
+    let report = compare(pool, pool, &mut Facts::default(), 20, &progress).await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+}
+
 /// The oracle for G5, G6 and G7: random histories, delivered in slices that are doubled, dropped
 /// and out of order, by projectors that start anew in between.
 #[tokio::test(flavor = "multi_thread")]
@@ -42,8 +53,11 @@ async fn random_histories_are_exact_however_they_arrive() {
         let log = given(&pool, history(&mut random, 700)).await;
         let now = Model::of(&log);
 
+        // Every second history is written as if everybody were read by very many.
+        let fan_out_rows = if random.random() { random.random_range(1..9) } else { 1_000 };
+        let bounds = Bounds { kept: KEPT, fan_out_rows };
         let projection =
-            Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
+            Projection::new(pool.clone(), pool.clone(), bounds, CancellationToken::new());
         let mut slices = cut(&mut random, log.clone());
         slices.retain(|_| random.random_ratio(4, 5));
         slices.extend(cut(&mut random, log.clone()));
@@ -64,6 +78,12 @@ async fn random_histories_are_exact_however_they_arrive() {
         }
         assert_eq!(checkpoint.position.0, now.position);
         feeds_are_exact(&pool, &now, None, &now).await;
+        is_verified(&pool).await;
+        while checkpoint.under_way.is_some() {
+            projection.go_on_with_fan_outs(&mut checkpoint).await.unwrap();
+        }
+        feeds_are_exact(&pool, &now, None, &now).await;
+        is_verified(&pool).await;
 
         for _ in 0..5 {
             let at = random.random_range(0..=log.len());
@@ -82,9 +102,11 @@ async fn skipping_reads_the_same_pages_as_the_cursor() {
     let pool = database.pool().await;
     let log = given(&pool, history(&mut random, 600)).await;
     let model = Model::of(&log);
-    let projection = Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
+    let bounds = Bounds { kept: KEPT, fan_out_rows: 1 };
+    let projection = Projection::new(pool.clone(), pool.clone(), bounds, CancellationToken::new());
     let mut checkpoint = projection.take_over().await.unwrap();
     projection.apply_from_log(&mut checkpoint, Position(model.position)).await.unwrap();
+    assert_ne!(checkpoint.under_way, None, "not all of it is in rows");
 
     for reader in &model.users {
         let whole = model.feed(*reader);
@@ -108,7 +130,12 @@ async fn applying_twice_is_applying_once() {
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
     let log = given(&pool, history(&mut random, 200)).await;
-    let projection = Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
+    let projection = Projection::new(
+        pool.clone(),
+        pool.clone(),
+        Bounds::keeping(KEPT),
+        CancellationToken::new(),
+    );
     let mut checkpoint = projection.take_over().await.unwrap();
     for _ in 0..2 {
         let slices = cut(&mut random, log.clone());
@@ -119,30 +146,44 @@ async fn applying_twice_is_applying_once() {
     feeds_are_exact(&pool, &model, None, &model).await;
 }
 
+/// Into how many transactions the log goes after `after`.
+async fn cut_after(pool: &Connections, log: &[RecordedEvent], after: usize, kept: i64) -> Work {
+    Work::of(pool, &log[after..], Bounds::keeping(kept)).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_run_is_cut_by_what_it_brings_about() {
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
-    let famous = "insert into follows select reader, 1, 1 from generate_series(1, 1000) reader";
-    sqlx::query(famous).execute(&pool).await.unwrap();
+    // User 1 has a thousand readers, 100,000 tweets, and reads 100,000 others. User 3 has very many readers.
+    let many = "
+        insert into follows select reader, 1, 1 from generate_series(1, 1000) reader;
+        insert into tweets select 1000000 + number, 1, '', now() from generate_series(1, 100000) number;
+        insert into follows select 1, author, 1 from generate_series(1001, 101000) author;
+        insert into follows select reader, 3, 1 from generate_series(10001, 40000) reader";
+    sqlx::raw_sql(many).execute(&mut *pool.lend().await.unwrap()).await.unwrap();
     let tweet =
         |author_id| Event::TweetCreated(TweetCreated { author_id, content: "hello".to_owned() });
-    let of_famous = given(&pool, vec![tweet(UserId(1)); 400]).await;
-    let parts = transactions(&pool, &of_famous, KEPT).await.unwrap();
-    assert_eq!(parts, [250, 150], "a quarter of a million rows for a thousand readers");
-    assert_eq!(transactions(&pool, &of_famous[..9], KEPT).await.unwrap(), [9]);
+    let pair = (UserId(2), UserId(1));
 
-    // An event that alone brings about too much goes alone.
-    let followed = Followed { follower_id: UserId(2), followed_id: UserId(1) };
-    let log = given(&pool, vec![Event::Followed(followed); 9]).await;
-    let parts = transactions(&pool, &log[400..], APPLY_MAX_ROWS * 2).await.unwrap();
-    assert_eq!(parts, [1; 9]);
+    let log = given(&pool, vec![tweet(UserId(1)); 400]).await;
+    let cut = cut_after(&pool, &log, 0, KEPT).await;
+    assert_eq!(cut.transactions, [250, 150], "250,000 rows for a thousand readers");
+    assert!(cut.many_read.is_empty());
 
-    // So do unfollows, and those who begin to follow within the run read what comes after.
-    let unfollowed = Unfollowed { follower_id: UserId(2), followed_id: UserId(1) };
+    // Follows and unfollows: what the author brings in or leaves behind.
+    let (follower_id, followed_id) = pair;
+    let log = given(&pool, vec![Event::Followed(Followed { follower_id, followed_id }); 9]).await;
+    assert_eq!(cut_after(&pool, &log, 400, 1_000_000).await.transactions, [2, 2, 2, 2, 1]);
+    assert_eq!(cut_after(&pool, &log, 400, KEPT).await.transactions, [9], "no more than is kept");
+    let unfollowed = Unfollowed { follower_id, followed_id };
     let log = given(&pool, vec![Event::Unfollowed(unfollowed); 9]).await;
-    let parts = transactions(&pool, &log[409..], APPLY_MAX_ROWS / 3).await.unwrap();
-    assert_eq!(parts, [3, 3, 3]);
+    assert_eq!(cut_after(&pool, &log, 409, 1_000_000).await.transactions, [2, 2, 2, 2, 1]);
+    let leaves = vec![Event::UserDeleted(UserDeleted { user_id: UserId(1) }); 9];
+    let log = given(&pool, leaves).await;
+    assert_eq!(cut_after(&pool, &log, 418, KEPT).await.transactions, [2, 2, 2, 2, 1]);
+
+    // Those who begin to follow within the run read what comes after.
     let mut joins: Vec<Event> = (0..1_000)
         .map(|reader| (UserId(2_000 + reader), UserId(9)))
         .map(|(follower_id, followed_id)| Followed { follower_id, followed_id })
@@ -150,8 +191,13 @@ async fn a_run_is_cut_by_what_it_brings_about() {
         .collect();
     joins.extend(vec![tweet(UserId(9)); 300]);
     let log = given(&pool, joins).await;
-    let parts = transactions(&pool, &log[418..], 1).await.unwrap();
-    assert_eq!(parts, [1_249, 51], "1,000 follows, and 249 tweets for a thousand readers");
+    let cut = cut_after(&pool, &log, 427, 1).await.transactions;
+    assert_eq!(cut, [1_249, 51], "1,000 follows, and 249 tweets for a thousand readers");
+
+    // What would be too much at once is only begun, and not too many of them.
+    let log = given(&pool, vec![tweet(UserId(3)); 100]).await;
+    let cut = cut_after(&pool, &log, 1_727, KEPT).await;
+    assert_eq!((cut.transactions, cut.many_read), (vec![64, 36], [UserId(3)].into()));
 }
 
 #[tokio::test]
@@ -163,10 +209,10 @@ async fn a_projector_that_was_relieved_cannot_write() {
     let first = checkpoint::take_over(&pool).await.unwrap();
     let second = checkpoint::take_over(&pool).await.unwrap();
 
-    let late = apply(&pool, first, &log[..50], KEPT).await;
+    let late = apply(&pool, first, &log[..50], &BTreeSet::new(), KEPT).await;
     assert!(matches!(late, Err(ApplyError::Fenced(_))));
-    let moved = apply(&pool, second, &log[..50], KEPT).await.unwrap().checkpoint;
-    let again = apply(&pool, second, &log[..60], KEPT).await;
+    let moved = apply(&pool, second, &log[..50], &BTreeSet::new(), KEPT).await.unwrap().checkpoint;
+    let again = apply(&pool, second, &log[..60], &BTreeSet::new(), KEPT).await;
     assert!(matches!(again, Err(ApplyError::Fenced(_))), "nor one that is behind itself");
     assert_eq!(checkpoint::load(&pool).await.unwrap(), moved);
 }
@@ -179,7 +225,12 @@ async fn an_event_of_a_newer_release_stops_the_projection_and_changes_nothing() 
     let newer = "insert into events values (2, gen_random_uuid(), 'tweet-2', 1, 'TweetPinned', 1, '{}', '{}', now())";
     sqlx::query(newer).execute(&pool).await.unwrap();
 
-    let projection = Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
+    let projection = Projection::new(
+        pool.clone(),
+        pool.clone(),
+        Bounds::keeping(KEPT),
+        CancellationToken::new(),
+    );
     let mut checkpoint = projection.take_over().await.unwrap();
     let error = projection.apply_from_log(&mut checkpoint, Position(2)).await.unwrap_err();
     assert!(error.is_final() && error.to_string().contains("TweetPinned"), "{error}");
@@ -191,7 +242,12 @@ async fn a_read_model_of_another_log_is_refused() {
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
     sqlx::query("update checkpoint set position = 7").execute(&pool).await.unwrap();
-    let projection = Projection::new(pool.clone(), pool.clone(), KEPT, CancellationToken::new());
+    let projection = Projection::new(
+        pool.clone(),
+        pool.clone(),
+        Bounds::keeping(KEPT),
+        CancellationToken::new(),
+    );
     let error = projection.take_over().await.unwrap_err();
     assert!(matches!(error, ProjectionError::OtherHistory(_)) && error.is_final(), "{error}");
 }

@@ -1,5 +1,7 @@
 //! Somebody holds an old snapshot: a backup, a long query, a forgotten session.
 
+use std::collections::BTreeSet;
+
 use std::time::Duration;
 
 use api::views;
@@ -72,7 +74,7 @@ async fn round(one: &Connections, fence: i64) {
     let mark = Mark::from(&events[0]);
     outbox::move_cursor(one, fence, mark, Duration::from_mins(1)).await.unwrap();
     let at = checkpoint::load(one).await.unwrap();
-    apply(one, at, &events, 100).await.unwrap();
+    apply(one, at, &events, &BTreeSet::new(), 100).await.unwrap();
 }
 
 async fn vacuum(one: &Connections) {
@@ -130,7 +132,7 @@ async fn an_old_snapshot_makes_nothing_slower() {
     }
     let log = given(&one, vec![new_user(&mut 0)]).await;
     let first = checkpoint::take_over(&one).await.unwrap();
-    apply(&one, first, &log, 100).await.unwrap();
+    apply(&one, first, &log, &BTreeSet::new(), 100).await.unwrap();
     let lead = outbox::take_lead(&one, "test", Duration::from_mins(1)).await.unwrap().unwrap();
 
     let mut holder = PgConnection::connect(&database.url).await.unwrap();

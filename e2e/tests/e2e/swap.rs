@@ -11,6 +11,7 @@ use events::{Mark, Position, RecordedEvent};
 use projector::checkpoint::{self, Checkpoint};
 use projector::generation::{Claim, NEXT, SwapError};
 use projector::projection::{Projection, ProjectionError};
+use projector::work::Bounds;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sqlx::Connection;
@@ -34,13 +35,18 @@ async fn generations(missing: i64) -> Generations {
     let live = database.pool().await;
     let log = given(&live, history(&mut StdRng::seed_from_u64(8), 200)).await;
     let head = Position(i64::try_from(log.len()).unwrap());
-    let projection = Projection::new(live.clone(), live.clone(), KEPT, CancellationToken::new());
+    let projection = Projection::new(
+        live.clone(),
+        live.clone(),
+        Bounds::keeping(KEPT),
+        CancellationToken::new(),
+    );
     let mut checkpoint = projection.take_over().await.unwrap();
     projection.apply_from_log(&mut checkpoint, head).await.unwrap();
 
     let mut claim = claim(&database).await;
     let pool = claim.make_next().await.unwrap().connect(2).await.unwrap();
-    let next = Projection::new(live.clone(), pool, KEPT, CancellationToken::new());
+    let next = Projection::new(live.clone(), pool, Bounds::keeping(KEPT), CancellationToken::new());
     let mut reached = next.take_over().await.unwrap();
     next.apply_from_log(&mut reached, Position(head.0 - missing)).await.unwrap();
     Generations { database, live, log, claim, next, reached }

@@ -136,6 +136,10 @@ fn has(holding: Holding, user: UserId) -> String {
              below is read from the authors.",
             holding.floor
         ),
+        Holds::FanOutUnderWay => format!(
+            "It has no row for the tweet yet, because the fan-out to its many readers is under way and has yet to come \
+             to user {user}, who reads it from the author meanwhile."
+        ),
         Holds::Nothing => "It does not have the tweet in this feed.".to_owned(),
     }
 }

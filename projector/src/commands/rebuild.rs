@@ -59,8 +59,7 @@ async fn prepare(
     let claim =
         Claim::take(&feed_database, &instance_name(role)).await.map_err(RebuildError::from)?;
     let progress = Progress::starting(first);
-    let kept = arguments.feed_kept;
-    let rebuild = Rebuild::new(log, kept, progress.clone(), shutdown);
+    let rebuild = Rebuild::new(log, arguments.feeds.bounds(), progress.clone(), shutdown);
     Ok((rebuild, claim, progress))
 }
 

@@ -53,7 +53,7 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
     // The api makes the log; a projector that is started first waits for it.
     Schema::Log.until_current(&log, "waiting for the api to make the log", &shutdown).await?;
     let (recorder, recording) = Recorder::new(feed_database.connections(1));
-    let projection = Projection::new(log.clone(), feed, arguments.feed_kept, shutdown.clone())
+    let projection = Projection::new(log.clone(), feed, arguments.feeds.bounds(), shutdown.clone())
         .recording(recorder);
     // Processes of two machines may have one name and number.
     let name = format!("{} {}", instance_name("projector"), Uuid::now_v7().simple());

@@ -1,7 +1,10 @@
 -- Delivers to readers what the authors whom they now follow have already written, from the floor up.
 --
 -- $1 readers, $2 authors, $3 a mask: rows whose hash has none of its bits name their reader for a look at
--- the size of the feed, $4 how many tweets a feed keeps: no author has more above a floor
+-- the size of the feed, $4 how many tweets a feed keeps: no author has more above a floor, $5 no fan-out under
+-- way is of an older tweet, null when none is under way
+--
+-- What a fan-out under way has yet to bring to a reader is left to it.
 --
 -- The plan comes from the shape: per pair one range of tweets_by_author, which no other index can
 -- give in that order.
@@ -22,6 +25,11 @@ with delivered as (
         where (author_id, deleted_position, tweet_id)
                 >= (started.author_id, 0, coalesce(floors.floor, 0))
             and (author_id, deleted_position, tweet_id) < (started.author_id, 1, 0)
+            and ((tweet_id < $5) is not false or (
+                select true from fan_outs
+                where fan_outs.tweet_id = tweets.tweet_id and next_reader <= started.user_id
+                limit 1
+            ) is null)
         order by author_id desc, deleted_position desc, tweet_id desc
         limit $4
     ) as tweet

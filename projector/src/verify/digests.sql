@@ -2,9 +2,14 @@
 --
 -- $1 first reader, $2 the reader after the last
 --
+-- What a fan-out under way has yet to bring to a reader must not be there.
+--
 -- A digest of each feed, twice: half as expensive as holding row against row. Readers with tweets in
 -- their feed that were deleted are named as well; suspects.sql tells who is wrong.
-with expected as (
+with checkpoint as materialized (
+    select under_way from checkpoint order by position desc, fence desc limit 1
+),
+expected as (
     select reader.user_id, count(*) as items, bit_xor(hashint8extended(tweets.tweet_id, 0)) as digest
     from users reader
     left join floors on floors.user_id = reader.user_id
@@ -14,6 +19,11 @@ with expected as (
         and tweets.tweet_id >= coalesce(floors.floor, 0)
         and tweets.deleted_position = 0
     where reader.user_id >= $1 and reader.user_id < $2 and reader.deleted_position = 0
+        and ((tweets.tweet_id < (select under_way from checkpoint)) is not false or (
+            select true from fan_outs
+            where fan_outs.tweet_id = tweets.tweet_id and next_reader <= reader.user_id
+            limit 1
+        ) is null)
     group by reader.user_id
 ),
 kept as (

@@ -3,8 +3,12 @@
 -- $1 readers, $2 how many differences to list
 --
 -- A row of a tweet that was deleted, or whose author was, may stay: every read passes over it. But
--- below its floor a feed has no rows, and who is deleted or was never registered has no feed.
-with expected as (
+-- below its floor a feed has no rows, who is deleted or was never registered has no feed, and what a
+-- fan-out under way has yet to bring to a reader is not there.
+with checkpoint as materialized (
+    select under_way from checkpoint order by position desc, fence desc limit 1
+),
+expected as (
     select reader.user_id, tweets.tweet_id
     from users reader
     left join floors on floors.user_id = reader.user_id
@@ -14,6 +18,11 @@ with expected as (
         and tweets.tweet_id >= coalesce(floors.floor, 0)
         and tweets.deleted_position = 0
     where reader.user_id = any($1) and reader.deleted_position = 0
+        and ((tweets.tweet_id < (select under_way from checkpoint)) is not false or (
+            select true from fan_outs
+            where fan_outs.tweet_id = tweets.tweet_id and next_reader <= reader.user_id
+            limit 1
+        ) is null)
 ),
 kept as (
     select user_id, tweet_id from feed_items where user_id = any($1)

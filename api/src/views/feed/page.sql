@@ -1,21 +1,38 @@
--- A page of a home feed as it is now, as far as rows are kept: the page itself, unless they run out
--- above a floor.
+-- A page of a home feed as it is now, as far as there are rows: the page itself, unless they run out
+-- above a floor, or a fan-out under way has yet to come to this reader.
 --
 -- $1 reader, $2 only tweets below this id, $3 rows to skip, $4 rows wanted
 --
 -- The plan comes from the shape. `feed_items` is walked along its key, backward, and stops after
 -- $3 + $4 rows that are still there; for each of them one look-up by key, which a subquery with a
--- limit cannot be turned into anything else. There is nothing for statistics to decide.
+-- limit cannot be turned into anything else. There is nothing for statistics to decide. Where no fan-out is
+-- under way, `checkpoint.under_way` is null and `fan_outs` is not entered at all.
 select
     checkpoint.position as "position: Position",
     reader.user_id is not null as "known!",
     coalesce(floors.floor, 0) as "floor!: TweetId",
+    checkpoint.is_partial as "is_partial!",
     item.tweet_id as "tweet_id?: TweetId",
     item.content as "content?",
     item.author_id as "author_id?: UserId",
     item.username as "author_username?",
     item.created_at as "created_at?"
-from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
+from (
+    select position, (
+        select true from fan_outs
+        cross join lateral (
+            select from follows
+            where follower_id = $1 and until_position = 0 and followed_id = fan_outs.author_id
+            limit 1
+        ) as followed
+        where fan_outs.tweet_id >= checkpoint.under_way
+            and fan_outs.tweet_id < $2 and fan_outs.next_reader <= $1
+        limit 1
+    ) is not null as is_partial
+    from checkpoint
+    order by position desc, fence desc
+    limit 1
+) as checkpoint
 left join lateral (
     select user_id from users where user_id = $1 and deleted_position = 0 limit 1
 ) as reader on true

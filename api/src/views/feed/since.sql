@@ -1,5 +1,5 @@
--- The oldest items of a home feed above a tweet: from the kept rows, and below the floor from the
--- authors.
+-- The oldest items of a home feed above a tweet: from the kept rows, from fan-outs under way that have yet to come to
+-- this reader, and below the floor from the authors.
 --
 -- $1 reader, $2 only tweets above this id, $3 rows wanted
 --
@@ -25,6 +25,19 @@ kept as materialized (
     order by kept.user_id, kept.tweet_id
     limit $3::bigint
 ),
+unserved as (
+    select fan_outs.tweet_id
+    from (select under_way from checkpoint order by position desc, fence desc limit 1) as checkpoint
+    cross join fan_outs
+    cross join lateral (
+        select from follows
+        where follower_id = $1 and until_position = 0 and followed_id = fan_outs.author_id
+        limit 1
+    ) as followed
+    where fan_outs.tweet_id >= checkpoint.under_way
+        and fan_outs.tweet_id > $2 and fan_outs.next_reader <= $1
+        and fan_outs.tweet_id >= coalesce((select floor from floors where user_id = $1), 0)
+),
 below as (
     select older.tweet_id
     from gap
@@ -47,12 +60,19 @@ below as (
     ) as older
 ),
 oldest as materialized (
-    select tweet_id from below union all select tweet_id from kept order by tweet_id limit $3::bigint
+    select tweet_id from below
+    union all
+    select tweet_id from kept
+    union all
+    select tweet_id from unserved
+    order by tweet_id
+    limit $3::bigint
 )
 select
     checkpoint.position as "position: Position",
     reader.user_id is not null as "known!",
     0 as "floor!: TweetId",
+    false as "is_partial!",
     item.tweet_id as "tweet_id?: TweetId",
     item.content as "content?",
     item.author_id as "author_id?: UserId",

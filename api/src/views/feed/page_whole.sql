@@ -1,4 +1,5 @@
--- A page of a home feed that goes on below the floor: what is kept, and then what the authors wrote.
+-- A page of a home feed that is not in rows alone: they, what fan-outs under way have yet to bring, and below the
+-- floor what the authors wrote.
 --
 -- $1 reader, $2 only tweets below this id, $3 rows to skip, $4 rows wanted
 --
@@ -24,6 +25,19 @@ with kept as materialized (
     order by kept.user_id desc, kept.tweet_id desc
     limit $3::bigint + $4::bigint
 ),
+unserved as materialized (
+    select fan_outs.tweet_id
+    from (select under_way from checkpoint order by position desc, fence desc limit 1) as checkpoint
+    cross join fan_outs
+    cross join lateral (
+        select from follows
+        where follower_id = $1 and until_position = 0 and followed_id = fan_outs.author_id
+        limit 1
+    ) as followed
+    where fan_outs.tweet_id >= checkpoint.under_way
+        and fan_outs.tweet_id < $2 and fan_outs.next_reader <= $1
+        and fan_outs.tweet_id >= coalesce((select floor from floors where user_id = $1), 0)
+),
 author as materialized (
     select follows.followed_id as author_id
     from follows
@@ -39,7 +53,10 @@ gap as materialized (
     select floor.before, missing.wanted,
         (missing.wanted + authors.count - 1) / greatest(authors.count, 1) as share
     from (select least(floor, $2) as before from floors where user_id = $1 limit 1) as floor
-    cross join (select $3::bigint + $4::bigint - count(*) as wanted from kept) as missing
+    cross join (
+        select greatest($3::bigint + $4::bigint - count(*), 0) as wanted
+        from (select from kept union all select from unserved) as found
+    ) as missing
     cross join (select count(*) as count from author) as authors
 ),
 first as materialized (
@@ -78,6 +95,8 @@ rest as (
 page as materialized (
     select tweet_id from kept
     union all
+    select tweet_id from unserved
+    union all
     select tweet_id from first
     union all
     select tweet_id from rest
@@ -88,6 +107,7 @@ select
     checkpoint.position as "position: Position",
     reader.user_id is not null as "known!",
     0 as "floor!: TweetId",
+    false as "is_partial!",
     item.tweet_id as "tweet_id?: TweetId",
     item.content as "content?",
     item.author_id as "author_id?: UserId",

@@ -1,0 +1,340 @@
+//! A tweet with more readers than one transaction should write for enters their feeds step by step, and is in each of
+//! them from its own transaction on.
+
+use api::views::{FeedItem, Page, delivery, feed};
+use e2e::database::TestDatabase;
+use e2e::exact::feeds_are_exact;
+use e2e::history::given;
+use e2e::model::Model;
+use e2e::system::System;
+use e2e::until;
+use events::event::{
+    Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
+};
+use events::store::Connections;
+use events::{Event, Position, TweetId, UserId};
+use projector::apply::ApplyError;
+use projector::checkpoint::{self, Checkpoint};
+use projector::fan_out::{self, FAN_OUTS_MAX};
+use projector::holding::{self, Holds};
+use projector::progress::{Phase, Progress};
+use projector::projection::{Projection, ProjectionError};
+use projector::verify::{Facts, compare};
+use projector::work::Bounds;
+use sqlx::{Connection, PgConnection};
+use tokio_util::sync::CancellationToken;
+
+const STAR: UserId = UserId(1);
+
+/// Readers of the star, herself among them.
+const READERS: i64 = 10;
+
+/// So few readers are served by a step.
+const ROWS: i64 = 3;
+
+const BOUNDS: Bounds = Bounds { kept: 5, fan_out_rows: ROWS };
+
+/// A star and her readers, as the projection finds them.
+struct Stage {
+    database: TestDatabase,
+    pool: Connections,
+    projection: Projection,
+    checkpoint: Checkpoint,
+}
+
+fn tweet(author_id: UserId) -> Event {
+    Event::TweetCreated(TweetCreated { author_id, content: "hello".to_owned() })
+}
+
+fn follow(follower_id: UserId, followed_id: UserId) -> Event {
+    Event::Followed(Followed { follower_id, followed_id })
+}
+
+fn unfollow(follower_id: UserId, followed_id: UserId) -> Event {
+    Event::Unfollowed(Unfollowed { follower_id, followed_id })
+}
+
+impl Stage {
+    async fn set(bounds: Bounds) -> Self {
+        let database = TestDatabase::migrated().await;
+        // A single session: what it counts of its work is known as soon as it is asked.
+        let pool = database.database().connect(1).await.unwrap();
+        let token = CancellationToken::new();
+        let projection = Projection::new(pool.clone(), pool.clone(), bounds, token);
+        let checkpoint = projection.take_over().await.unwrap();
+        let mut stage = Self { database, pool, projection, checkpoint };
+        let register = |user_id: i64| {
+            let (username, email) = (format!("user{user_id}"), format!("{user_id}@example.org"));
+            Event::UserRegistered(UserRegistered { user_id: UserId(user_id), username, email })
+        };
+        stage.happen((1..=READERS).map(register).collect()).await;
+        stage.happen((2..=READERS).map(|reader| follow(UserId(reader), STAR)).collect()).await;
+        stage
+    }
+
+    /// Applies `events` in one run; returns the position of the last.
+    async fn happen(&mut self, events: Vec<Event>) -> Position {
+        let head = Position(given(&self.pool, events).await.len().try_into().unwrap());
+        self.projection.apply_from_log(&mut self.checkpoint, head).await.unwrap();
+        head
+    }
+
+    async fn step(&mut self) {
+        self.projection.go_on_with_fan_outs(&mut self.checkpoint).await.unwrap();
+    }
+
+    async fn rows(&self) -> i64 {
+        let count = sqlx::query_scalar("select count(*) from feed_items").fetch_one(&self.pool);
+        count.await.unwrap()
+    }
+
+    /// Every feed by the cursor, and the newest by each other way to read them.
+    async fn is_exact(&self) {
+        let log = e2e::model::read_log(&self.pool).await;
+        let model = Model::of(&log[..usize::try_from(self.checkpoint.position.0).unwrap()]);
+        feeds_are_exact(&self.pool, &model, None, &model).await;
+        let readers: Vec<UserId> = model.users.iter().copied().collect();
+        let start = Position::START;
+        let all = self.checkpoint.position;
+        let news = feed::news(&self.pool, &readers, start, all).await.unwrap().value;
+        for reader in &readers {
+            let whole = model.feed(*reader);
+            for skip in 0..whole.len() {
+                let page = Page { skip: i64::try_from(skip).unwrap(), limit: 2 };
+                let found = feed::page(&self.pool, *reader, feed::NEWEST, page).await.unwrap();
+                assert_eq!(
+                    ids(found.value.as_ref()),
+                    whole.iter().skip(skip).take(2).copied().collect::<Vec<_>>()
+                );
+            }
+            let upward: Vec<TweetId> = whole.iter().rev().copied().collect();
+            let since = feed::since(&self.pool, *reader, start, 1_000).await.unwrap();
+            assert_eq!(ids(since.value.as_ref()), upward, "reader {reader} from the oldest on");
+            if !news.too_much.contains(reader) {
+                let told = news.tweets.iter().filter(|(_, readers)| readers.contains(reader));
+                let told: Vec<TweetId> = told.map(|(item, _)| item.tweet_id).collect();
+                assert_eq!(told, upward, "what is new to reader {reader}");
+            }
+            for tweet in upward.into_iter().chain([TweetId(1)]) {
+                let holding = holding::look(&self.pool, *reader, tweet).await.unwrap();
+                assert_eq!(holding.holds.is_read(), whole.contains(&tweet), "{holding:?}");
+            }
+        }
+        let progress = Progress::starting(Phase::CheckLog);
+        let report =
+            compare(&self.pool, &self.pool, &mut Facts::default(), 20, &progress).await.unwrap();
+        assert!(report.is_clean(), "{report:?}");
+    }
+}
+
+fn ids(items: Option<&Vec<FeedItem>>) -> Vec<TweetId> {
+    items.into_iter().flatten().map(|item| item.tweet_id).collect()
+}
+
+#[tokio::test]
+async fn a_tweet_is_in_every_feed_at_once_and_its_rows_come_step_by_step() {
+    let mut stage = Stage::set(BOUNDS).await;
+    let at = stage.happen(vec![tweet(STAR)]).await;
+    // Between its own transaction and the next event there was the first step.
+    for rows in [3, 6, 9] {
+        assert_eq!(stage.rows().await, rows);
+        assert_eq!(stage.checkpoint.position, at);
+        assert_ne!(stage.checkpoint.under_way, None);
+        stage.is_exact().await;
+        let delivered =
+            delivery::find(&stage.pool, TweetId(at.0), STAR).await.unwrap().value.unwrap();
+        assert_eq!((delivered.followers, delivered.feeds), (READERS - 1, READERS - 1));
+        stage.step().await;
+    }
+    assert_eq!((stage.rows().await, stage.checkpoint.under_way), (READERS, None));
+    assert_eq!(stage.checkpoint, checkpoint::load(&stage.pool).await.unwrap());
+    stage.is_exact().await;
+}
+
+#[tokio::test]
+async fn tweets_that_stand_at_the_same_reader_go_on_together() {
+    let mut stage = Stage::set(BOUNDS).await;
+    stage.happen(vec![tweet(STAR), tweet(STAR), tweet(STAR)]).await;
+    assert_eq!(stage.rows().await, 3, "one reader has all three");
+    stage.happen(vec![tweet(UserId(2)), tweet(STAR)]).await;
+    // Three at the second reader, one at the first: and each of user 2 for herself.
+    stage.is_exact().await;
+    while stage.checkpoint.under_way.is_some() {
+        stage.step().await;
+        stage.is_exact().await;
+    }
+    assert_eq!(stage.rows().await, 4 * READERS + 1);
+}
+
+#[tokio::test]
+async fn whatever_changes_on_the_way_no_reader_has_a_tweet_twice_or_not_at_all() {
+    // One whom the fan-out has come to, and one whom it has yet to come to.
+    let (early, late) = (UserId(2), UserId(9));
+    let leave = |user_id| vec![Event::UserDeleted(UserDeleted { user_id })];
+    let many = |author| vec![tweet(author); 20];
+    // What happens after two steps, and after one more.
+    let changes = [
+        ("nothing", vec![], vec![]),
+        (
+            "readers leave and come back",
+            vec![unfollow(early, STAR), unfollow(late, STAR)],
+            vec![follow(late, STAR), follow(early, STAR)],
+        ),
+        (
+            "readers come back in the same run",
+            vec![unfollow(late, STAR), follow(late, STAR)],
+            vec![unfollow(early, STAR), follow(early, STAR)],
+        ),
+        ("floors rise past it", many(late), many(early)),
+        ("readers are deleted", leave(late), leave(early)),
+        ("the author is deleted", leave(STAR), vec![]),
+        ("she goes on", vec![tweet(STAR); 3], vec![tweet(STAR); 20]),
+        ("readers follow others", vec![follow(late, early)], vec![follow(early, late)]),
+    ];
+    for (what, after_two_steps, later) in changes {
+        println!("{what}");
+        let mut stage = Stage::set(BOUNDS).await;
+        stage.happen(vec![tweet(STAR)]).await;
+        stage.step().await;
+        for events in [after_two_steps, later] {
+            stage.happen(events).await;
+            stage.is_exact().await;
+        }
+        while stage.checkpoint.under_way.is_some() {
+            stage.step().await;
+            stage.is_exact().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tweet_that_is_deleted_on_the_way_goes_no_further() {
+    let mut stage = Stage::set(BOUNDS).await;
+    let at = stage.happen(vec![tweet(STAR)]).await;
+    assert_eq!(
+        holding::look(&stage.pool, UserId(9), TweetId(at.0)).await.unwrap().holds,
+        Holds::FanOutUnderWay
+    );
+    let deleted = TweetDeleted { tweet_id: TweetId(at.0), author_id: STAR };
+    stage.happen(vec![Event::TweetDeleted(deleted)]).await;
+    assert_eq!(stage.rows().await, 3);
+    stage.is_exact().await;
+    stage.step().await;
+    assert_eq!((stage.rows().await, stage.checkpoint.under_way), (3, None));
+}
+
+#[tokio::test]
+async fn there_are_never_more_under_way_than_pages_can_look_at() {
+    let mut stage = Stage::set(Bounds { fan_out_rows: 1, ..BOUNDS }).await;
+    let tweets = usize::try_from(FAN_OUTS_MAX).unwrap() + 100;
+    let at = Position(stage.checkpoint.position.0);
+    let log = given(&stage.pool, vec![tweet(STAR); tweets]).await;
+    let mut most = 0;
+    for position in (at.0..=i64::try_from(log.len()).unwrap()).step_by(17) {
+        stage.projection.apply_from_log(&mut stage.checkpoint, Position(position)).await.unwrap();
+        let Some(under_way) = stage.checkpoint.under_way else { continue };
+        most = most.max(fan_out::count(&stage.pool, under_way).await.unwrap());
+    }
+    assert!(most > FAN_OUTS_MAX / 2 && most <= FAN_OUTS_MAX, "{most}");
+    stage.is_exact().await;
+}
+
+#[tokio::test]
+async fn a_projector_that_was_relieved_does_not_go_on_with_fan_outs() {
+    let mut stage = Stage::set(BOUNDS).await;
+    stage.happen(vec![tweet(STAR)]).await;
+    let newer = checkpoint::take_over(&stage.pool).await.unwrap();
+    let late = stage.projection.go_on_with_fan_outs(&mut stage.checkpoint).await;
+    assert!(matches!(late, Err(ProjectionError::Apply(ApplyError::Fenced(_)))), "{late:?}");
+    assert_eq!(stage.rows().await, 3);
+    stage.checkpoint = newer;
+    stage.step().await;
+    assert_eq!(stage.rows().await, 6);
+}
+
+/// Blocks of `fan_outs` that the first page of every reader looks at.
+async fn blocks_of_pages(one: &Connections) -> i64 {
+    let counted = async || -> i64 {
+        let mut lent = one.lend().await.unwrap();
+        sqlx::query("select pg_stat_force_next_flush()").execute(&mut *lent).await.unwrap();
+        let counted = sqlx::query_scalar(
+            "select heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read
+             from pg_statio_user_tables where relname = 'fan_outs'",
+        );
+        let counted = counted.fetch_one(&mut *lent).await.unwrap();
+        lent.give_back();
+        counted
+    };
+    let before = counted().await;
+    for reader in 1..=READERS {
+        let page = Page { skip: 0, limit: 20 };
+        feed::page(one, UserId(reader), feed::NEWEST, page).await.unwrap();
+    }
+    counted().await - before
+}
+
+#[tokio::test]
+async fn an_old_snapshot_makes_no_page_slower_for_fan_outs_that_have_ended() {
+    let mut stage = Stage::set(BOUNDS).await;
+    let mut holder = PgConnection::connect(&stage.database.url).await.unwrap();
+    let hold = "begin isolation level repeatable read; select count(*) from events";
+    sqlx::raw_sql(hold).execute(&mut holder).await.unwrap();
+    let mut most = 0;
+    for _ in 0..200 {
+        stage.happen(vec![tweet(STAR)]).await;
+        most = most.max(blocks_of_pages(&stage.pool).await);
+        while stage.checkpoint.under_way.is_some() {
+            stage.step().await;
+        }
+    }
+    assert_eq!(blocks_of_pages(&stage.pool).await, 0, "nothing is under way");
+    // For a page that is not in rows alone: the index, the row, and both again for the whole of it.
+    assert!(most <= 8 * READERS, "{most} blocks for {READERS} pages");
+    holder.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_two_steps_a_fan_out_goes_on_where_it_was() {
+    let mut system = System::start_with(&["--fan-out-rows", "1"]).await;
+    let star = system.client.register("star").await;
+    system.caught_up().await;
+    let mut readers = Vec::new();
+    for number in 0..60 {
+        let reader = system.client.register(&format!("reader{number}")).await;
+        system.client.follow(reader, star).await;
+        readers.push(reader);
+    }
+    system.caught_up().await;
+    for round in 0..3 {
+        let tweet = system.client.tweet(star, "hello").await;
+        let halfway = async || {
+            let count = "select count(*) from feed_items where tweet_id = $1";
+            let count = sqlx::query_scalar(count).bind(tweet.0).fetch_one(&system.log);
+            let rows: i64 = count.await.ok()?;
+            (rows > 5 * (round + 1)).then_some(rows)
+        };
+        until("it is under way", halfway).await;
+        system.projector.kill().await;
+        let rows: i64 = sqlx::query_scalar("select count(*) from feed_items where tweet_id = $1")
+            .bind(tweet.0)
+            .fetch_one(&system.log)
+            .await
+            .unwrap();
+        println!("killed at {rows} of {} rows", readers.len() + 1);
+        system.every_feed_is_exact().await;
+        let amqp_url = system.amqp_url();
+        let arguments = ["--fan-out-rows", "1"];
+        system.projector =
+            e2e::system::start_projector(&system.database.url, &amqp_url, &[], &arguments).await;
+    }
+    until("nothing is under way", async || {
+        let found = checkpoint::load(&system.log).await.ok()?;
+        found.under_way.is_none().then_some(())
+    })
+    .await;
+    for reader in readers {
+        assert_eq!(system.kept_rows(reader).await, 3);
+    }
+    system.every_feed_is_exact().await;
+    system.stop().await;
+}
