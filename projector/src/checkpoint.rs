@@ -130,14 +130,14 @@ pub async fn advance(
             returning position
         )
         select case
-            when current_schema() <> all($4) then pg_notify($5, position::text)::text
+            when current_schema() !~ $4 then pg_notify($5, position::text)::text
         end as announced
         from moved
         "#,
         old.fence,
         old.position.0,
         last.position.0,
-        &UNREAD as _,
+        UNREAD,
         CHECKPOINT_CHANNEL,
         last.event_id,
         under_way.map(|tweet| tweet.0),

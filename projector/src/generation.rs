@@ -1,13 +1,14 @@
 //! Generations of the read model.
 //!
 //! The live generation is in the schema where every statement finds its tables. A new one is built
-//! beside it in [`NEXT`], by the same statements with another `search_path`, and takes its place in
+//! beside it in a schema of its own, by the same statements with another `search_path`, and takes its place in
 //! one transaction (`swap`). The one that was live until then stays in [`PREVIOUS`] until the next
 //! swap.
 //!
 //! **Invariant**: of those who build, swap or roll back, one is at it: the holder of an advisory
 //! lock of the read model's database, which is also the connection that swaps. Who loses the
-//! connection loses the lock and cannot swap any more.
+//! connection loses the lock and cannot swap any more. Nor can they write into what their successor builds: each attempt has a
+//! schema that no other ever has.
 
 mod swap;
 
@@ -19,14 +20,14 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use crate::progress;
 pub use swap::{SwapError, Swapped};
 
-/// The schema in which the next generation is built.
-pub const NEXT: &str = "feed_next";
+/// How the names of schemas begin in which a next generation is built; the number of a transaction follows.
+const NEXT_PREFIX: &str = "feed_next_";
 
 /// The schema in which the generation before is kept.
 pub const PREVIOUS: &str = "feed_previous";
 
-/// Generations that nobody reads.
-pub(crate) const UNREAD: [&str; 2] = [NEXT, PREVIOUS];
+/// Matches the schemas of generations that nobody reads.
+pub(crate) const UNREAD: &str = "^feed_(next_[0-9]+|previous)$";
 
 /// What a generation consists of. Its migrations are part of it: a generation that was put aside
 /// before an upgrade is migrated when it is needed again.
@@ -68,6 +69,15 @@ pub enum GenerationError {
     NoPrevious,
 }
 
+/// A generation that may take the place of the live one.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// Where it is.
+    pub schema: String,
+    /// The database whose sessions find its tables.
+    pub database: Database,
+}
+
 /// The right to build, swap and roll back. It ends with its connection.
 #[derive(Debug)]
 pub struct Claim {
@@ -91,17 +101,22 @@ impl Claim {
         Ok(Self { connection, feed: feed.clone() })
     }
 
-    /// Makes the next generation, empty, in place of what an earlier attempt may have left, and
-    /// returns its database.
+    /// Makes the next generation, empty, in place of what an earlier attempt may have left.
     ///
     /// # Errors
     /// [`GenerationError`] when it cannot be made.
-    pub async fn make_next(&mut self) -> Result<Database, GenerationError> {
+    pub async fn make_next(&mut self) -> Result<Incoming, GenerationError> {
         self.drop_next().await?;
-        let create = AssertSqlSafe(format!("create schema {NEXT}"));
+        // A transaction's number is never given twice.
+        let schema = sqlx::query_scalar!(
+            r#"select $1 || pg_current_xact_id()::text as "schema!""#,
+            NEXT_PREFIX
+        );
+        let schema = schema.fetch_one(&mut self.connection).await?;
+        let create = AssertSqlSafe(format!("create schema {schema}"));
         sqlx::query(create).execute(&mut self.connection).await?;
-        let next = self.feed.clone().in_schema(NEXT);
-        let connections = next.connect(1).await?;
+        let database = self.feed.clone().in_schema(&schema);
+        let connections = database.connect(1).await?;
         Schema::Feed.migrate(&connections).await?;
         progress::make_table(&connections).await?;
         let newest = newest_generation(&mut self.connection).await?;
@@ -109,32 +124,34 @@ impl Claim {
             .execute(&connections)
             .await?;
         connections.close_idle();
-        Ok(next)
+        Ok(Incoming { schema, database })
     }
 
-    /// Removes what was built of the next generation.
+    /// Removes what was built of the next generation, by whomever.
     ///
     /// # Errors
     /// [`sqlx::Error`] when the database is away.
     pub async fn drop_next(&mut self) -> Result<(), sqlx::Error> {
-        let drop = AssertSqlSafe(format!("drop schema if exists {NEXT} cascade"));
-        sqlx::query(drop).execute(&mut self.connection).await?;
+        while let Some(schema) = next_schema(&mut self.connection).await? {
+            let drop = AssertSqlSafe(format!("drop schema if exists {schema} cascade"));
+            sqlx::query(drop).execute(&mut self.connection).await?;
+        }
         Ok(())
     }
 
-    /// Brings the generation before to the schema of this release and returns its database.
+    /// Brings the generation before to the schema of this release.
     ///
     /// # Errors
     /// [`GenerationError::NoPrevious`] when there is none.
-    pub async fn open_previous(&mut self) -> Result<Database, GenerationError> {
+    pub async fn open_previous(&mut self) -> Result<Incoming, GenerationError> {
         if generation_in(&mut self.connection, PREVIOUS).await?.is_none() {
             return Err(GenerationError::NoPrevious);
         }
-        let previous = self.feed.clone().in_schema(PREVIOUS);
-        let connections = previous.connect(1).await?;
+        let database = self.feed.clone().in_schema(PREVIOUS);
+        let connections = database.connect(1).await?;
         Schema::Feed.migrate(&connections).await?;
         connections.close_idle();
-        Ok(previous)
+        Ok(Incoming { schema: PREVIOUS.to_owned(), database })
     }
 }
 
@@ -153,10 +170,11 @@ pub struct Aside {
 /// [`sqlx::Error`] when the database is away.
 pub async fn aside(feed: &Connections) -> Result<Aside, sqlx::Error> {
     let mut lent = feed.lend().await?;
-    let aside = Aside {
-        next: generation_in(&mut lent, NEXT).await?,
-        previous: generation_in(&mut lent, PREVIOUS).await?,
+    let next = match next_schema(&mut lent).await? {
+        Some(schema) => generation_in(&mut lent, &schema).await?,
+        None => None,
     };
+    let aside = Aside { next, previous: generation_in(&mut lent, PREVIOUS).await? };
     lent.give_back();
     Ok(aside)
 }
@@ -210,7 +228,25 @@ async fn newest_generation(connection: &mut PgConnection) -> Result<i32, sqlx::E
     Ok(live.max(previous.unwrap_or(live)))
 }
 
-/// The number of the generation in `schema`, one of [`UNREAD`].
+/// The schema of a generation that is being built, or was left unfinished.
+pub(crate) async fn next_schema(
+    connection: &mut PgConnection,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select nspname as "schema!" from pg_namespace
+        where nspname ~ $1 and nspname <> $2
+        order by nspname
+        limit 1
+        "#,
+        UNREAD,
+        PREVIOUS,
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// The number of the generation in `schema`, which nobody reads.
 async fn generation_in(
     connection: &mut PgConnection,
     schema: &str,

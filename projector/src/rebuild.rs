@@ -16,8 +16,9 @@ use events::store::{ConnectError, Connections, history, read};
 use events::{Mark, Position};
 use tokio_util::sync::CancellationToken;
 
+use crate::apply::ApplyError;
 use crate::checkpoint::{self, Checkpoint};
-use crate::generation::{Claim, GenerationError, NEXT, PREVIOUS, SwapError, Swapped};
+use crate::generation::{Claim, GenerationError, Incoming, SwapError, Swapped};
 use crate::progress::{Phase, Progress, Reporter};
 use crate::projection::{Projection, ProjectionError};
 use crate::verify::{self, DIFFERENCES_LISTED, Facts, Report, VerifyError};
@@ -133,7 +134,7 @@ impl Rebuild {
     /// # Errors
     /// [`RebuildError`]; the live generation is as it was.
     pub async fn roll_back(&self, mut claim: Claim) -> Result<Rebuilt, RebuildError> {
-        let database = claim.open_previous().await?;
+        let Incoming { schema, database } = claim.open_previous().await?;
         let previous = database.with_settings(settings()).connect(CONNECTIONS).await?;
         let checkpoint = checkpoint::take_over(&previous).await?;
         let mark = checkpoint.mark();
@@ -142,17 +143,19 @@ impl Rebuild {
         }
         let reporter = Reporter::start(self.progress.clone(), None);
         let facts = Facts::default();
-        let rolled_back = self.put_live(&mut claim, PREVIOUS, &previous, checkpoint, facts).await;
+        let rolled_back = self.put_live(&mut claim, &schema, &previous, checkpoint, facts).await;
         reporter.stop().await;
         rolled_back.map_err(RebuildError::name_a_full_disk)
     }
 
     async fn build_and_put_live(&self, claim: &mut Claim) -> Result<Rebuilt, RebuildError> {
-        let database = claim.make_next().await?;
+        let Incoming { schema, database } = claim.make_next().await?;
         let next = database.with_settings(settings()).connect(CONNECTIONS).await?;
         let reporter = Reporter::start(self.progress.clone(), Some(next.clone()));
         let rebuilt = match self.unless_stopped(self.build(&next)).await {
-            Ok((checkpoint, facts)) => self.put_live(claim, NEXT, &next, checkpoint, facts).await,
+            Ok((checkpoint, facts)) => {
+                self.put_live(claim, &schema, &next, checkpoint, facts).await
+            }
             Err(error) => Err(error),
         };
         reporter.stop().await;
@@ -222,7 +225,7 @@ impl Rebuild {
             // To its end, whatever happens: halfway nobody could say which generation is live.
             let swap = claim.swap(schema, async |live| {
                 let to = self.to_catch_up_with(live).await?;
-                projection.apply_from_log(&mut checkpoint, to).await?;
+                follow_log(&projection, &mut checkpoint, to).await?;
                 Ok(to)
             });
             match swap.await {
@@ -261,7 +264,7 @@ impl Rebuild {
         while head.0 - checkpoint.position.0 > CLOSE_EVENTS {
             let before = checkpoint.position;
             let to = Position(head.0.min(before.0 + CATCH_UP_EVENTS));
-            projection.apply_from_log(checkpoint, to).await?;
+            follow_log(projection, checkpoint, to).await?;
             let applied = usize::try_from(to.0 - before.0).unwrap_or_default();
             self.progress.reach(to, applied);
             head = self.sight_head().await?;
@@ -285,6 +288,23 @@ impl Rebuild {
         let head = read::head(&self.log).await.map_err(RebuildError::Log)?;
         self.progress.sight(head);
         Ok(head)
+    }
+}
+
+/// Applies the log up to `to`. Where the checkpoint is not where this process believes it to be, because a commit came about of
+/// which it was not told, it goes on from where it is: nobody else can write this generation.
+async fn follow_log(
+    projection: &Projection,
+    checkpoint: &mut Checkpoint,
+    to: Position,
+) -> Result<(), ProjectionError> {
+    loop {
+        match projection.apply_from_log(checkpoint, to).await {
+            Err(ProjectionError::Apply(ApplyError::Fenced(_))) => {
+                *checkpoint = projection.checkpoint().await?;
+            }
+            end => return end,
+        }
     }
 }
 

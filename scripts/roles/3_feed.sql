@@ -25,7 +25,7 @@ begin
         select pg_class.oid::regclass::text
         from pg_class join pg_namespace on pg_namespace.oid = relnamespace
         where relkind in ('r', 'p') and (
-            nspname in ('feed_next', 'feed_previous')
+            nspname ~ '^feed_(next_[0-9]+|previous)$'
             or nspname = 'public' and relname in
                 (
                     'checkpoint', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'fan_outs', 'feed_migrations', 'compatibility',
@@ -37,7 +37,7 @@ begin
         execute format('grant select on %s to rookery_api', found);
     end loop;
     for found in
-        select oid::regnamespace::text from pg_namespace where nspname in ('feed_next', 'feed_previous')
+        select oid::regnamespace::text from pg_namespace where nspname ~ '^feed_(next_[0-9]+|previous)$'
     loop
         execute format('alter schema %s owner to rookery_projector', found);
     end loop;

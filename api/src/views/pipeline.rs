@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use events::Position;
 use events::store::{Connections, Fault};
 use serde::Serialize;
+use sqlx::AssertSqlSafe;
 
 /// Deliveries are counted over so many seconds: long enough for a rate that a person can read.
 pub const DELIVERIES_SECONDS: f64 = 5.0;
@@ -49,7 +50,10 @@ pub async fn look(feed: &Connections) -> Result<FeedSide, sqlx::Error> {
     let found = sqlx::query_file!("src/views/pipeline.sql", HOPS_MAX, DELIVERIES_SECONDS)
         .fetch_one(feed)
         .await?;
-    let rebuild = if found.is_rebuilding { rebuild(feed).await? } else { None };
+    let rebuild = match found.rebuilt_in {
+        Some(schema) => rebuild(feed, &schema).await?,
+        None => None,
+    };
     Ok(FeedSide {
         generation: found.generation,
         position: found.position,
@@ -62,13 +66,12 @@ pub async fn look(feed: &Connections) -> Result<FeedSide, sqlx::Error> {
 }
 
 /// The table goes with its schema, in the moment of the swap: then there is no rebuild any more.
-async fn rebuild(feed: &Connections) -> Result<Option<Rebuild>, sqlx::Error> {
-    let stored = sqlx::query_as(
+async fn rebuild(feed: &Connections, schema: &str) -> Result<Option<Rebuild>, sqlx::Error> {
+    let select = AssertSqlSafe(format!(
         "select phase, done, total, unit, position, head, feed_rows, began_at, stored_at \
-         from feed_next.rebuild",
-    )
-    .fetch_optional(feed)
-    .await;
+         from {schema}.rebuild"
+    ));
+    let stored = sqlx::query_as(select).fetch_optional(feed).await;
     match stored {
         Err(error) if Fault::of(&error) == Fault::Absent => Ok(None),
         stored => stored,

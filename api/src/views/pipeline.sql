@@ -16,10 +16,12 @@ select
         ) as newest
         where newest.readable_at > now() - make_interval(secs => $2)
     ) as "deliveries!",
-    exists (
-        select from pg_class
+    (
+        select quote_ident(nspname)
+        from pg_class
         join pg_namespace on pg_namespace.oid = relnamespace
-        where nspname = 'feed_next' and relname = 'rebuild' and has_schema_privilege(pg_namespace.oid, 'usage')
-    ) as "is_rebuilding!"
+        where nspname ~ '^feed_next_[0-9]+$' and relname = 'rebuild' and has_schema_privilege(pg_namespace.oid, 'usage')
+        limit 1
+    ) as rebuilt_in
 from (select * from checkpoint order by position desc, fence desc limit 1) as checkpoint
 cross join (select * from projector_lead order by revision desc limit 1) as lead

@@ -19,7 +19,7 @@ use projector::fan_out::{self, FAN_OUTS_MAX};
 use projector::holding::{self, Holds};
 use projector::progress::{Phase, Progress};
 use projector::projection::{Projection, ProjectionError};
-use projector::verify::{Facts, compare};
+use projector::verify::{Facts, Report, compare};
 use projector::work::Bounds;
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -120,10 +120,13 @@ impl Stage {
                 assert_eq!(holding.holds.is_read(), whole.contains(&tweet), "{holding:?}");
             }
         }
-        let progress = Progress::starting(Phase::CheckLog);
-        let report =
-            compare(&self.pool, &self.pool, &mut Facts::default(), 20, &progress).await.unwrap();
+        let report = self.verified().await;
         assert!(report.is_clean(), "{report:?}");
+    }
+
+    async fn verified(&self) -> Report {
+        let progress = Progress::starting(Phase::CheckLog);
+        compare(&self.pool, &self.pool, &mut Facts::default(), 20, &progress).await.unwrap()
     }
 }
 
@@ -149,6 +152,21 @@ async fn a_tweet_is_in_every_feed_at_once_and_its_rows_come_step_by_step() {
     assert_eq!((stage.rows().await, stage.checkpoint.under_way), (READERS, None));
     assert_eq!(stage.checkpoint, checkpoint::load(&stage.pool).await.unwrap());
     stage.is_exact().await;
+}
+
+#[tokio::test]
+async fn verifying_notices_a_fan_out_that_is_not_where_its_rows_are() {
+    let mut stage = Stage::set(BOUNDS).await;
+    let tweet = stage.happen(vec![tweet(STAR)]).await;
+    for (next_reader, what) in
+        [(3, "does not belong into the feed of user 3"), (5, "is missing in the feed of user 4")]
+    {
+        let moved = "update fan_outs set next_reader = $1";
+        sqlx::query(moved).bind(next_reader).execute(&stage.pool).await.unwrap();
+        let report = stage.verified().await;
+        assert_eq!(report.differences, 1, "{report:?}");
+        assert_eq!(report.listed[0].what, format!("tweet {tweet} {what}"));
+    }
 }
 
 #[tokio::test]

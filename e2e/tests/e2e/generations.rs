@@ -15,7 +15,7 @@ use events::store::connections::Lent;
 use events::store::{CHECKPOINT_CHANNEL, Connections};
 use events::{Position, UserId};
 use projector::checkpoint;
-use projector::generation::{self, Aside, Claim, GenerationError, NEXT, TABLES};
+use projector::generation::{self, Aside, Claim, GenerationError, Incoming, TABLES};
 use projector::progress::{Phase, Progress};
 use projector::projection::Projection;
 use projector::rebuild::{Rebuild, RebuildError, Rebuilt};
@@ -25,7 +25,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use sqlx::Connection;
+use sqlx::{AssertSqlSafe, Connection};
 use tokio_util::sync::CancellationToken;
 
 /// So few that the floor is passed all the time.
@@ -64,7 +64,7 @@ async fn generations_are_equal(pool: &Connections) {
         for (one, other) in [("public", "feed_previous"), ("feed_previous", "public")] {
             let (one, other) = (set.replace("SCHEMA", one), set.replace("SCHEMA", other));
             let difference = format!("select count(*) from ({one} except {other}) as more");
-            let more: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(difference.clone()))
+            let more: i64 = sqlx::query_scalar(AssertSqlSafe(difference.clone()))
                 .fetch_one(pool)
                 .await
                 .unwrap();
@@ -227,19 +227,22 @@ pub async fn reading(pool: &Connections, table: &str) -> Lent {
     let read = format!(
         "set idle_in_transaction_session_timeout = 0; begin; lock table {table} in access share mode"
     );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(read)).execute(&mut *reader).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(read)).execute(&mut *reader).await.unwrap();
     reader
 }
 
 /// Waits until the next generation is built and only the swap is missing.
 async fn until_swapping(pool: &Connections) {
     until("the rebuild swaps", async || {
-        let rows = sqlx::query_scalar::<_, i64>("select count(*) from feed_next.feed_items");
+        let next = "select nspname::text from pg_namespace where nspname like 'feed_next_%'";
+        let next: String = sqlx::query_scalar(next).fetch_one(pool).await.ok()?;
+        let rows = AssertSqlSafe(format!("select count(*) from {next}.feed_items"));
+        let rows: i64 = sqlx::query_scalar(rows).fetch_one(pool).await.ok()?;
         let waits =
             "select count(*) from pg_stat_activity where application_name like 'rookery rebuild%'
             and datname = current_database() and query like 'lock table%'";
         let waits: i64 = sqlx::query_scalar(waits).fetch_one(pool).await.ok()?;
-        (rows.fetch_one(pool).await.ok()? > 0 && waits > 0).then_some(())
+        (rows > 0 && waits > 0).then_some(())
     })
     .await;
 }
@@ -384,7 +387,8 @@ async fn a_generation_that_differs_from_the_log_does_not_go_live() {
     projection.apply_from_log(&mut live, Position(now.position)).await.unwrap();
 
     let mut claim = claim(&database).await;
-    let next = claim.make_next().await.unwrap().connect(2).await.unwrap();
+    let Incoming { schema, database: incoming } = claim.make_next().await.unwrap();
+    let next = incoming.connect(2).await.unwrap();
     let wrong = Projection::new(
         pool.clone(),
         next.clone(),
@@ -400,7 +404,7 @@ async fn a_generation_that_differs_from_the_log_does_not_go_live() {
     assert_eq!(sqlx::query(lose).execute(&next).await.unwrap().rows_affected(), 1);
 
     let error = rebuild(&pool)
-        .put_live(&mut claim, NEXT, &next, checkpoint, Facts::default())
+        .put_live(&mut claim, &schema, &next, checkpoint, Facts::default())
         .await
         .unwrap_err();
     let RebuildError::Differs(report) = error else { panic!("{error}") };

@@ -70,6 +70,7 @@ async fn an_empty_variable_is_as_if_it_were_not_set() {
         "FEED_CONNECTIONS",
         "MIN_POSITION_PATIENCE_MS",
         "FEED_KEPT",
+        "FAN_OUT_ROWS",
         "PROJECTOR_METRICS_BIND",
         "RUST_LOG",
     ];

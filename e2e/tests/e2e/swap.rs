@@ -6,11 +6,15 @@ use e2e::database::TestDatabase;
 use e2e::exact::feeds_are_exact;
 use e2e::history::{given, history};
 use e2e::model::Model;
+use e2e::until;
 use events::store::Connections;
 use events::{Mark, Position, RecordedEvent};
 use projector::checkpoint::{self, Checkpoint};
-use projector::generation::{Claim, NEXT, SwapError};
+use projector::generation::{Claim, Incoming, SwapError};
+use projector::progress::{Phase, Progress};
 use projector::projection::{Projection, ProjectionError};
+use projector::rebuild::Rebuild;
+use projector::verify::Facts;
 use projector::work::Bounds;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -25,6 +29,8 @@ struct Generations {
     live: Connections,
     log: Vec<RecordedEvent>,
     claim: Claim,
+    schema: String,
+    incoming: Connections,
     next: Projection,
     reached: Checkpoint,
 }
@@ -45,30 +51,36 @@ async fn generations(missing: i64) -> Generations {
     projection.apply_from_log(&mut checkpoint, head).await.unwrap();
 
     let mut claim = claim(&database).await;
-    let pool = claim.make_next().await.unwrap().connect(2).await.unwrap();
-    let next = Projection::new(live.clone(), pool, Bounds::keeping(KEPT), CancellationToken::new());
+    let Incoming { schema, database: incoming } = claim.make_next().await.unwrap();
+    let pool = incoming.connect(2).await.unwrap();
+    let next = Projection::new(
+        live.clone(),
+        pool.clone(),
+        Bounds::keeping(KEPT),
+        CancellationToken::new(),
+    );
     let mut reached = next.take_over().await.unwrap();
     next.apply_from_log(&mut reached, Position(head.0 - missing)).await.unwrap();
-    Generations { database, live, log, claim, next, reached }
+    Generations { database, live, log, claim, schema, incoming: pool, next, reached }
 }
 
 #[tokio::test]
 async fn a_generation_that_is_behind_does_not_go_live() {
     let mut generations = generations(1).await;
     let catch_up = async |live: Mark| Ok::<_, Infallible>(live.position);
-    let error = generations.claim.swap(NEXT, catch_up).await.unwrap_err();
+    let error = generations.claim.swap(&generations.schema, catch_up).await.unwrap_err();
     assert!(matches!(error, SwapError::Behind), "{error}");
     let now = Model::of(&generations.log);
     feeds_are_exact(&generations.live, &now, None, &now).await;
     assert_eq!(checkpoint::load(&generations.live).await.unwrap().generation, 1);
 
     // What it lacks it gets from the catch-up, which is told how far the live one is.
-    let Generations { claim, next, reached, .. } = &mut generations;
+    let Generations { claim, schema, next, reached, .. } = &mut generations;
     let catch_up = async |live: Mark| {
         next.apply_from_log(reached, live.position).await?;
         Ok::<_, ProjectionError>(live.position)
     };
-    let swapped = claim.swap(NEXT, catch_up).await.unwrap();
+    let swapped = claim.swap(schema, catch_up).await.unwrap();
     assert_eq!((swapped.generation, swapped.position.0), (2, now.position));
     feeds_are_exact(&generations.live, &now, None, &now).await;
 }
@@ -80,7 +92,7 @@ async fn the_projector_stands_still_from_the_last_catch_up_to_the_swap() {
     let elsewhere = generations.database.pool().await;
     let swapped = generations
         .claim
-        .swap(NEXT, async |live| {
+        .swap(&generations.schema, async |live| {
             let mut lent = elsewhere.lend().await?;
             let mut transaction = lent.begin().await?;
             let write = "lock table checkpoint in row exclusive mode nowait";
@@ -105,9 +117,9 @@ async fn the_projector_stands_still_from_the_last_catch_up_to_the_swap() {
 async fn while_a_swap_waits_for_one_reader_the_others_wait_less_than_a_deadlock_takes() {
     let generations = generations(0).await;
     let reader = reading(&generations.live, "floors").await;
-    let mut claim = generations.claim;
+    let (mut claim, schema) = (generations.claim, generations.schema);
     let swap = tokio::spawn(async move {
-        claim.swap(NEXT, async |live| Ok::<_, Infallible>(live.position)).await.unwrap_err()
+        claim.swap(&schema, async |live| Ok::<_, Infallible>(live.position)).await.unwrap_err()
     });
     let mut others = generations.live.lend().await.unwrap();
     // PostgreSQL's default `deadlock_timeout`.
@@ -124,4 +136,41 @@ async fn while_a_swap_waits_for_one_reader_the_others_wait_less_than_a_deadlock_
     let error = swap.await.unwrap();
     assert!(matches!(error, SwapError::Busy), "{error}");
     drop(reader);
+}
+
+/// A commit whose answer was lost: the checkpoint is further than the one who moved it knows.
+#[tokio::test]
+async fn a_rebuild_goes_on_from_where_its_generation_is() {
+    let Generations { database, live, log, mut claim, schema, next, reached, incoming } =
+        generations(30).await;
+    let stale = reached;
+    let mut unheard_of = next.take_over().await.unwrap();
+    next.apply_from_log(&mut unheard_of, Position(reached.position.0 + 7)).await.unwrap();
+
+    let progress = Progress::starting(Phase::CatchUp);
+    let bounds = Bounds::keeping(KEPT);
+    let rebuild = Rebuild::new(live.clone(), bounds, progress, CancellationToken::new());
+    let rebuilt = rebuild.put_live(&mut claim, &schema, &incoming, stale, Facts::default()).await;
+    assert_eq!(rebuilt.unwrap().swapped.position.0, i64::try_from(log.len()).unwrap());
+    let now = Model::of(&log);
+    feeds_are_exact(&live, &now, None, &now).await;
+    drop(database);
+}
+
+/// Whoever has lost the claim on the way can write into nothing that their successor builds.
+#[tokio::test]
+async fn each_attempt_has_a_schema_of_its_own() {
+    let Generations { database, log, claim: lost, schema, next, mut reached, .. } =
+        generations(30).await;
+    drop(lost);
+    let mut successor = until("the claim is free", async || {
+        Claim::take(&database.database(), "rookery test").await.ok()
+    })
+    .await;
+    let theirs = successor.make_next().await.unwrap();
+    assert_ne!(theirs.schema, schema);
+    let head = Position(i64::try_from(log.len()).unwrap());
+    next.apply_from_log(&mut reached, head).await.unwrap_err();
+    let theirs = theirs.database.connect(1).await.unwrap();
+    assert_eq!(checkpoint::load(&theirs).await.unwrap().position, Position::START);
 }

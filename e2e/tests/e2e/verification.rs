@@ -74,6 +74,11 @@ async fn verify_finds_whatever_was_changed_by_hand() {
         ),
         ("insert into floors values (3, 1)", Part::Floors, "a floor for user 3"),
         (
+            "insert into floors select 2, position + 2 from checkpoint",
+            Part::Floors,
+            "the floor of user 2 is at",
+        ),
+        (
             "update tweets set content = 'forged' where tweet_id in (select tweet_id from (OWN) own)",
             Part::Tweets,
             "with this content",

@@ -15,7 +15,7 @@ use crate::config::StatusArguments;
 use crate::output::{print, print_json};
 use crate::progress::{self, Stored};
 use crate::projection::OtherHistory;
-use crate::{checkpoint, generation, lead};
+use crate::{checkpoint, fan_out, generation, lead};
 
 /// Everything that `status` shows.
 #[derive(Debug, Serialize)]
@@ -68,6 +68,8 @@ struct FeedStatus {
     is_of_this_log: bool,
     /// What a rollback would go back to.
     previous_generation: Option<i32>,
+    /// Tweets that have yet to come to some of their many readers as rows; those read them from their authors.
+    fan_outs: i64,
     /// The projector that leads; `None` while none does.
     projector: Option<String>,
     /// What it goes by: `messages`, or the `log` itself because RabbitMQ brings nothing.
@@ -134,6 +136,10 @@ async fn look(
 ) -> Result<Status, CommandError> {
     let broker = look_at_broker(broker).await;
     let checkpoint = checkpoint::load(feed).await.map_err(CommandError::Feed)?;
+    let fan_outs = match checkpoint.under_way {
+        Some(under_way) => fan_out::count(feed, under_way).await.map_err(CommandError::Feed)?,
+        None => 0,
+    };
     let led = lead::load(feed).await.map_err(CommandError::Feed)?;
     let aside = generation::aside(feed).await.map_err(CommandError::Feed)?;
     let rebuild = look_at_rebuild(feed, aside.next).await.map_err(CommandError::Feed)?;
@@ -163,6 +169,7 @@ async fn look(
             lag_seconds: feed_seconds,
             fence: checkpoint.fence,
             previous_generation: aside.previous,
+            fan_outs,
             projector: led.holder,
             follows: led.follows,
         },
@@ -255,6 +262,10 @@ fn table(status: &Status) -> Table {
         (Some(name), _) => name.clone(),
     };
     table.add_row(["projector", "", &projector]);
+    if feed.fan_outs > 0 {
+        let what = "tweets that very many read, in all their feeds and not yet all in rows";
+        table.add_row(["fan-outs under way", &feed.fan_outs.to_string(), what]);
+    }
     if let Some(previous) = feed.previous_generation {
         table.add_row([
             "generation before",

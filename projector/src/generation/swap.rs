@@ -15,7 +15,7 @@ use events::store::{CHECKPOINT_CHANNEL, Fault, SWAP_STANDSTILL_MAX_MS};
 use events::{Mark, Position};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{Claim, NEXT, PREVIOUS, TABLES};
+use super::{Claim, PREVIOUS, TABLES};
 
 /// Where the live generation goes while its place is taken.
 const OUTGOING: &str = "feed_outgoing";
@@ -67,7 +67,7 @@ pub struct Swapped {
 }
 
 impl Claim {
-    /// Makes the generation in `incoming` ([`NEXT`] or [`PREVIOUS`]) the live one, once `catch_up` has
+    /// Makes the generation in the schema `incoming` the live one, once `catch_up` has
     /// brought it to where the live one is, which it is given. It says how far it had to come.
     ///
     /// # Errors
@@ -193,7 +193,7 @@ async fn exchange(
     }
     // What else was needed to build it.
     run(format!("drop schema {incoming} cascade")).await?;
-    if incoming == NEXT {
+    if incoming != PREVIOUS {
         run(format!("drop schema if exists {PREVIOUS} cascade")).await?;
     }
     run(format!("alter schema {OUTGOING} rename to {PREVIOUS}")).await?;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
 use super::{Moment, Phase, Progress};
-use crate::generation::NEXT;
+use crate::generation::next_schema;
 
 /// How often the bar and the gauges move.
 const DRAW_EVERY: Duration = Duration::from_millis(200);
@@ -246,11 +246,18 @@ async fn store(next: &Connections, moment: &Moment) -> Result<(), sqlx::Error> {
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
 pub async fn stored(feed: &Connections) -> Result<Option<Stored>, sqlx::Error> {
+    let mut lent = feed.lend().await?;
+    let Some(schema) = next_schema(&mut lent).await? else {
+        lent.give_back();
+        return Ok(None);
+    };
     let select = AssertSqlSafe(format!(
-        "select phase, done, total, unit, position, head, feed_rows, began_at, stored_at from {NEXT}.rebuild"
+        "select phase, done, total, unit, position, head, feed_rows, began_at, stored_at from {schema}.rebuild"
     ));
-    match sqlx::query_as(select).fetch_optional(feed).await {
+    let stored = sqlx::query_as(select).fetch_optional(&mut *lent).await;
+    lent.give_back();
+    match stored {
         Err(error) if Fault::of(&error) == Fault::Absent => Ok(None),
-        result => result,
+        stored => stored,
     }
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use events::store::Connections;
 use sqlx::AssertSqlSafe;
 
-use crate::generation::NEXT;
 use crate::progress::Progress;
 
 /// The tables that are filled in bulk.
@@ -34,11 +33,10 @@ pub(super) async fn set_aside(next: &Connections) -> Result<Vec<Index>, sqlx::Er
         join pg_class owner on owner.oid = pg_index.indrelid
         join pg_class member on member.oid = pg_index.indexrelid
         left join pg_constraint kept on kept.conindid = member.oid
-        where owner.relnamespace = $1::text::regnamespace
-            and owner.relname = any($2) and member.relname <> all($3)
+        where owner.relnamespace = current_schema()::regnamespace
+            and owner.relname = any($1) and member.relname <> all($2)
         order by member.relname
         "#,
-        NEXT,
         &FILLED as _,
         &NEEDED as _,
     )

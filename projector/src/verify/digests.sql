@@ -7,7 +7,7 @@
 -- A digest of each feed, twice: half as expensive as holding row against row. Readers with tweets in
 -- their feed that were deleted are named as well; suspects.sql tells who is wrong.
 with checkpoint as materialized (
-    select under_way from checkpoint order by position desc, fence desc limit 1
+    select position, under_way from checkpoint order by position desc, fence desc limit 1
 ),
 expected as (
     select reader.user_id, count(*) as items, bit_xor(hashint8extended(tweets.tweet_id, 0)) as digest
@@ -37,7 +37,10 @@ stray as (
     from floors
     left join users on users.user_id = floors.user_id
     where floors.user_id >= $1 and floors.user_id < $2
-        and (users.user_id is null or users.deleted_position <> 0)
+        and (
+            users.user_id is null or users.deleted_position <> 0
+            or floors.floor < 1 or floors.floor > (select position from checkpoint) + 1
+        )
 ),
 compared as materialized (
     select coalesce(expected.user_id, kept.user_id) as user_id, kept.items,

@@ -71,6 +71,9 @@ struct Wrong {
     authors: Vec<UserId>,
     missing: Vec<bool>,
     stray: Vec<UserId>,
+    /// Readers whose floor is where no tweet can be.
+    beyond: Vec<UserId>,
+    floors: Vec<TweetId>,
 }
 
 async fn look_at(feed: &Connections, suspects: &[i64]) -> Result<Option<Wrong>, sqlx::Error> {
@@ -101,6 +104,10 @@ impl Wrong {
         differences.add_unlisted(self.count.unsigned_abs() - self.readers.len() as u64);
         for reader in &self.stray {
             let what = format!("there is a floor for user {reader}, who is not there");
+            differences.add(Part::Floors, what, vec![format!("user-{reader}")]);
+        }
+        for (reader, floor) in self.beyond.iter().zip(&self.floors) {
+            let what = format!("the floor of user {reader} is at {floor}, where no tweet can be");
             differences.add(Part::Floors, what, vec![format!("user-{reader}")]);
         }
     }

@@ -4,9 +4,9 @@
 --
 -- A row of a tweet that was deleted, or whose author was, may stay: every read passes over it. But
 -- below its floor a feed has no rows, who is deleted or was never registered has no feed, and what a
--- fan-out under way has yet to bring to a reader is not there.
+-- fan-out under way has yet to bring to a reader is not there. A floor is the oldest of some tweets, or just above one.
 with checkpoint as materialized (
-    select under_way from checkpoint order by position desc, fence desc limit 1
+    select position, under_way from checkpoint order by position desc, fence desc limit 1
 ),
 expected as (
     select reader.user_id, tweets.tweet_id
@@ -59,6 +59,10 @@ stray as materialized (
     left join users on users.user_id = floors.user_id
     where floors.user_id = any($1)
         and (users.user_id is null or users.deleted_position <> 0)
+),
+beyond as materialized (
+    select user_id, floor from floors
+    where user_id = any($1) and (floor < 1 or floor > (select position from checkpoint) + 1)
 )
 select
     (select count(*) from wrong) as "count!",
@@ -66,4 +70,6 @@ select
     (select coalesce(array_agg(tweet_id), '{}') from listed) as "tweets!: Vec<TweetId>",
     (select coalesce(array_agg(coalesce(author_id, 0)), '{}') from listed) as "authors!: Vec<UserId>",
     (select coalesce(array_agg(missing), '{}') from listed) as "missing!: Vec<bool>",
-    (select coalesce(array_agg(user_id), '{}') from stray) as "stray!: Vec<UserId>"
+    (select coalesce(array_agg(user_id), '{}') from stray) as "stray!: Vec<UserId>",
+    (select coalesce(array_agg(user_id order by user_id), '{}') from beyond) as "beyond!: Vec<UserId>",
+    (select coalesce(array_agg(floor order by user_id), '{}') from beyond) as "floors!: Vec<TweetId>"
