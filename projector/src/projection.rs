@@ -1,7 +1,8 @@
 //! The projection of the home feed: takes slices in whatever order and number they come, and keeps
 //! the read model exactly at its checkpoint.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use events::store::hops::Recorder;
@@ -74,6 +75,8 @@ pub struct Projection {
     bounds: Bounds,
     shutdown: CancellationToken,
     hops: Option<Recorder<ProjectorHop>>,
+    /// Until then fan-outs under way wait while there is something else to do.
+    fan_outs_rest: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Projection {
@@ -86,7 +89,7 @@ impl Projection {
         bounds: Bounds,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { log, feed, bounds, shutdown, hops: None }
+        Self { log, feed, bounds, shutdown, hops: None, fan_outs_rest: Arc::default() }
     }
 
     /// The same, which records in `hops` what it applies.
@@ -207,7 +210,8 @@ impl Projection {
         Ok(())
     }
 
-    /// Between two transactions the fan-outs under way go one step on: neither waits for the end of the other.
+    /// Between two transactions the fan-outs under way go a step on, for as much of the time as the events get: neither
+    /// waits for the end of the other.
     async fn apply_all(
         &self,
         checkpoint: &mut Checkpoint,
@@ -227,7 +231,9 @@ impl Projection {
             self.record(first, moved.position, received_at, applied_at, deliveries);
             *checkpoint = moved;
             events = later;
-            self.go_on_with_fan_outs(checkpoint).await?;
+            if self.fan_outs_are_due() {
+                self.go_on_with_fan_outs(checkpoint).await?;
+            }
         }
         Ok(())
     }
@@ -243,13 +249,22 @@ impl Projection {
         if checkpoint.under_way.is_none() {
             return Ok(());
         }
-        let began_at = Clock::system().now();
+        let (began, began_at) = (Instant::now(), Clock::system().now());
         let stepping = fan_out::step(&self.feed, *checkpoint, self.bounds);
         let Stepped { checkpoint: moved, deliveries, applied_at } = self.in_time(stepping).await?;
         // No position was applied, so it is one of none.
         self.record(moved.position.next(), moved.position, began_at, applied_at, deliveries);
         *checkpoint = moved;
+        *self.fan_outs_rest() = Some(Instant::now() + began.elapsed());
         Ok(())
+    }
+
+    fn fan_outs_are_due(&self) -> bool {
+        self.fan_outs_rest().is_none_or(|until| until <= Instant::now())
+    }
+
+    fn fan_outs_rest(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.fan_outs_rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fan-outs that are under way cost every page of their readers a little: there are never more than

@@ -21,9 +21,9 @@ pub const APPLY_MAX_EVENTS: usize = 2_048;
 /// About the most rows that one transaction writes or takes out: half a second's worth.
 pub const APPLY_MAX_ROWS: i64 = 250_000;
 
-/// How many readers a tweet enters the feeds of at a time, unless told otherwise: a twentieth of a second's worth, for
-/// which everyone else's events wait at most. More per step raises the rate by less than a tenth.
-pub const FAN_OUT_ROWS_DEFAULT: i64 = 25_000;
+/// How many readers a tweet enters the feeds of at a time, unless told otherwise: three hundredths of a second's worth, for
+/// which everyone else's events wait at most. Twice as many per step do not raise the rate by a tenth.
+pub const FAN_OUT_ROWS_DEFAULT: i64 = 12_500;
 
 /// What bounds feeds, and the work on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
