@@ -1,7 +1,7 @@
 //! The checkpoint: how far the log has been applied, and who may go on.
 //!
 //! **Invariant**: rows and checkpoint change in one transaction, which moves the checkpoint from
-//! exactly where that transaction began. An event is thus applied once, however often it arrives,
+//! exactly what it was when that transaction began. An event is thus applied once, however often it arrives,
 //! and by one projector at a time, however many run.
 
 use events::store::{CHECKPOINT_CHANNEL, NEWEST_ONE};
@@ -31,6 +31,7 @@ impl Checkpoint {
         Mark { position: self.position, event_id: self.event_id }
     }
 
+    /// What a projector that believes it to be this is told when it is not.
     fn fenced(self) -> AdvanceError {
         Fenced { fence: self.fence, position: self.position }.into()
     }
@@ -126,7 +127,7 @@ pub async fn advance(
         r#"
         with moved as (
             update checkpoint set position = $3, event_id = $6, under_way = $7, moved_at = now()
-            where fence = $1 and position = $2 and position <= $3
+            where fence = $1 and position = $2 and position <= $3 and under_way is not distinct from $8
             returning position
         )
         select case
@@ -141,6 +142,7 @@ pub async fn advance(
         CHECKPOINT_CHANNEL,
         last.event_id,
         under_way.map(|tweet| tweet.0),
+        old.under_way.map(|tweet| tweet.0),
     )
     .fetch_optional(executor)
     .await?;
@@ -156,9 +158,12 @@ pub async fn advance(
 pub async fn hold(transaction: &mut PgConnection, at: Checkpoint) -> Result<(), AdvanceError> {
     sqlx::query!("lock table checkpoint in row exclusive mode").execute(&mut *transaction).await?;
     let held = sqlx::query!(
-        "select from checkpoint where fence = $1 and position = $2 for update",
+        "select from checkpoint
+        where fence = $1 and position = $2 and under_way is not distinct from $3
+        for update",
         at.fence,
-        at.position.0
+        at.position.0,
+        at.under_way.map(|tweet| tweet.0)
     );
     held.fetch_optional(transaction).await?.map(|_| ()).ok_or(at.fenced())
 }

@@ -194,8 +194,7 @@ impl<'a> Consumer<'a> {
     async fn look(&mut self, listener: &Listener) -> Result<(), ProjectionError> {
         let projection = self.projection;
         let found = projection.checkpoint().await?;
-        if self.taken_over.is_some_and(|own| own.mark() != found.mark() || own.fence != found.fence)
-        {
+        if self.taken_over.is_some_and(|own| own != found) {
             // Lost with a crash, or another generation.
             self.taken_over = None;
         }

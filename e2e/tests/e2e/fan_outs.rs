@@ -21,7 +21,7 @@ use projector::progress::{Phase, Progress};
 use projector::projection::{Projection, ProjectionError};
 use projector::verify::{Facts, Report, compare};
 use projector::work::Bounds;
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 const STAR: UserId = UserId(1);
@@ -268,6 +268,33 @@ async fn a_projector_that_was_relieved_does_not_go_on_with_fan_outs() {
     stage.checkpoint = newer;
     stage.step().await;
     assert_eq!(stage.rows().await, 6);
+}
+
+/// The server crashed and lost the step that ended the fan-out: position and fence are what they were.
+#[tokio::test]
+async fn a_step_that_was_lost_is_noticed_before_anything_is_written() {
+    let mut stage = Stage::set(BOUNDS).await;
+    let at = stage.happen(vec![tweet(STAR)]).await;
+    let before = stage.checkpoint;
+    while stage.checkpoint.under_way.is_some() {
+        stage.step().await;
+    }
+    let lose = format!(
+        "delete from feed_items where user_id > 3;
+         insert into fan_outs values ({at}, {STAR}, 4);
+         update checkpoint set under_way = {at}"
+    );
+    let mut lent = stage.pool.lend().await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(lose)).execute(&mut *lent).await.unwrap();
+    lent.give_back();
+    assert_eq!(checkpoint::load(&stage.pool).await.unwrap(), before);
+
+    let head = Position(given(&stage.pool, vec![tweet(UserId(2))]).await.len().try_into().unwrap());
+    let late = stage.projection.apply_from_log(&mut stage.checkpoint, head).await;
+    assert!(matches!(late, Err(ProjectionError::Apply(ApplyError::Fenced(_)))), "{late:?}");
+    stage.checkpoint = stage.projection.take_over().await.unwrap();
+    stage.projection.apply_from_log(&mut stage.checkpoint, head).await.unwrap();
+    stage.is_exact().await;
 }
 
 /// Blocks of `fan_outs` that the first page of every reader looks at.

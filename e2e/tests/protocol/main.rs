@@ -5,7 +5,7 @@
 //! belongs to the step before. A fault can come before any step. The checker visits every state that
 //! a few events, processes and faults can lead to, and holds each against `properties`.
 //!
-//! What a feed has in it is left out (only which events were applied), and so are clocks: a lease
+//! What a feed has in it is left out (only which events were applied, and how far the fan-out of one of them has come), and so are clocks: a lease
 //! ends by itself once its holder is dead, or by a fault that stops its holder; a stall is found
 //! when nothing faster can happen, or by a fault too early. `progress` says what is assumed of
 //! schedules. The log's database commits durably, so that its crash is no more than the end of the

@@ -31,6 +31,10 @@ pub enum Mutation {
     NoCheckpointComparison,
     /// `checkpoint::advance` without `fence = $1`.
     ProjectorIgnoresFence,
+    /// `checkpoint::advance` and `hold` without `under_way is not distinct from`.
+    UnderWayIsNotCompared,
+    /// `fan_out::step` without `checkpoint::hold`.
+    StepWithoutHold,
     /// `checkpoint::take_over` without `synchronous_commit = on`.
     TakeOverCanBeLost,
     /// `Run::extend` without its filter, and `run_after` without its check.
@@ -108,4 +112,15 @@ fn without_reading_gaps_events_are_passed_over() {
 #[test]
 fn without_the_stall_repair_what_was_purged_is_never_applied() {
     counterexample(Mutation::NoStallRepair, TWO_OF_EACH, PROGRESS);
+}
+
+#[test]
+fn without_comparing_what_is_under_way_reads_pass_over_what_a_crash_brought_back() {
+    let bounds = Bounds { events: 3, projectors: 1, ..TWO_OF_EACH };
+    counterexample(Mutation::UnderWayIsNotCompared, bounds, EXACT_PREFIX);
+}
+
+#[test]
+fn without_holding_the_checkpoint_a_relieved_projector_fans_out() {
+    counterexample(Mutation::StepWithoutHold, TWO_OF_EACH, RELIEVED_NEVER_WRITES);
 }

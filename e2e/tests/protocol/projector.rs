@@ -45,6 +45,8 @@ pub enum ProjectorStep {
     ReadLog,
     /// `apply::apply`: one transaction.
     Apply,
+    /// `fan_out::step`: one transaction, where nothing else is to be done.
+    FanOut,
     /// `delivery.acker.ack` in `Batch::acknowledge`, for one message.
     Acknowledge,
     /// `Subscription::next` or `check` fails. What is in hand is kept by the code; here it is taken anew.
@@ -52,12 +54,14 @@ pub enum ProjectorStep {
 }
 
 /// What makes one projector different from another, fences by their worth.
-pub type Identity<'a> = Option<(bool, &'a [Slice], Option<(Position, u8)>, bool, Option<&'a Work>)>;
+pub type Identity<'a> =
+    Option<(bool, &'a [Slice], Option<(Position, u8, bool)>, bool, Option<&'a Work>)>;
 
 impl Projector {
     pub fn identity(&self, worth: impl Fn(u8) -> u8) -> Identity<'_> {
         let session = self.0.as_ref()?;
-        let taken_over = session.taken_over.map(|own| (own.position, worth(own.fence)));
+        let taken_over =
+            session.taken_over.map(|own| (own.position, worth(own.fence), own.under_way));
         let Session { connected, arrived, relieved, work, .. } = session;
         Some((*connected, arrived, taken_over, *relieved, work.as_ref()))
     }
@@ -81,11 +85,13 @@ impl Projector {
             .as_ref()
             .map(|work| work.next_step(session.taken_over.is_some(), mutation));
         let gather = waits && !session.arrived.is_empty();
+        let fan_out = waits && session.taken_over.is_some_and(|own| own.under_way);
         let notice = waits && !session.connected && !system.broker.gone;
         [
             deliver.then_some(ProjectorStep::Deliver),
             work,
             gather.then_some(ProjectorStep::GatherBatch),
+            fan_out.then_some(ProjectorStep::FanOut),
             notice.then_some(ProjectorStep::NoticeLoss),
         ]
         .into_iter()
@@ -101,12 +107,18 @@ impl Projector {
         system.broker.len() > 0 && session.unacknowledged().count() < PREFETCH
     }
 
-    /// Whether a look for a stall would find one.
+    /// Whether a look for a stall would find one, or a fan-out that nobody goes on with.
     pub fn can_find_stall(&self, system: &System) -> bool {
         let waits = self.0.as_ref().is_some_and(|session| {
             (session.connected || system.broker.gone) && session.work.is_none()
         });
-        waits && system.head > system.feed.rows.position
+        let rows = &system.feed.rows;
+        let knows = |own: Checkpoint| {
+            (own.position, own.fence, own.under_way) == (rows.position, rows.fence, rows.under_way)
+        };
+        let own = self.0.as_ref().and_then(|session| session.taken_over);
+        let left_behind = rows.under_way && !own.is_some_and(knows);
+        waits && (system.head > rows.position || left_behind)
     }
 }
 
@@ -140,7 +152,7 @@ pub fn step(system: &mut System, p: usize, step: ProjectorStep, mutation: Mutati
         }
         ProjectorStep::ReadHead => session.work = Some(Work::look(*head)),
         ProjectorStep::ReadCheckpoint => {
-            session.work = session.work().repair(feed.rows.position);
+            session.work = session.work().repair(&feed.rows);
             if session.work.is_some() {
                 session.taken_over = None;
             }
@@ -160,6 +172,17 @@ pub fn step(system: &mut System, p: usize, step: ProjectorStep, mutation: Mutati
             let old = session.taken_over.expect("it took over before it applies");
             let events = session.work().next_transaction();
             match feed.apply(old, &events, mutation) {
+                Some(moved) => {
+                    session.taken_over = Some(moved);
+                    seen.committed(moved.position, session.relieved);
+                }
+                // Fenced.
+                None => return end_session(system, p),
+            }
+        }
+        ProjectorStep::FanOut => {
+            let old = session.taken_over.expect("it took over before it fans out");
+            match feed.step(old, mutation) {
                 Some(moved) => {
                     session.taken_over = Some(moved);
                     seen.committed(moved.position, session.relieved);

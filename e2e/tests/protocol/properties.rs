@@ -8,7 +8,8 @@ use crate::seen::Broken;
 use crate::system::System;
 use crate::work::Work;
 
-pub const EXACT_PREFIX: &str = "what was applied is the log up to the checkpoint, each event once";
+pub const EXACT_PREFIX: &str =
+    "what was applied is the log up to the checkpoint, each event once, and every read finds it";
 pub const ACKNOWLEDGED_AFTER_COMMIT: &str =
     "a message is acknowledged only after its events were committed";
 pub const CURSOR_OVER_CONFIRMED: &str = "the cursor never passes an event without a confirm";
@@ -23,16 +24,18 @@ pub const QUEUE_IS_FULL: &str = "the broker refuses a slice";
 pub const SLICES_OVERLAP: &str = "two messages have some of their events in common";
 pub const GAP_IS_READ: &str = "events that are missing before a slice are read from the log";
 pub const STALL_IS_REPAIRED: &str = "events that never arrive are read from the log";
+pub const FANS_OUT_WHILE_BEHIND: &str = "a fan-out is under way while events wait to be applied";
 pub const CHECKPOINT_FELL_BACK: &str = "the checkpoint is behind what was committed";
 
 /// What has to be possible wherever there are two of each.
-pub const POSSIBLE: [&str; 7] = [
+pub const POSSIBLE: [&str; 8] = [
     TWO_LEAD,
     TWO_WORK,
     QUEUE_IS_FULL,
     SLICES_OVERLAP,
     GAP_IS_READ,
     STALL_IS_REPAIRED,
+    FANS_OUT_WHILE_BEHIND,
     CHECKPOINT_FELL_BACK,
 ];
 
@@ -75,6 +78,9 @@ pub fn properties() -> Vec<Property<Protocol>> {
         }),
         sometimes(GAP_IS_READ, |_, system| work(system).any(Work::reads_gap)),
         sometimes(STALL_IS_REPAIRED, |_, system| work(system).any(Work::repairs_stall)),
+        sometimes(FANS_OUT_WHILE_BEHIND, |_, system| {
+            system.feed.rows.under_way && system.feed.rows.position < system.head
+        }),
         sometimes(CHECKPOINT_FELL_BACK, |_, system| {
             system.seen.is_behind(system.feed.rows.position)
         }),

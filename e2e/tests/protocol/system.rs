@@ -46,7 +46,7 @@ impl System {
     /// Whether the whole log was applied, and published where there is a broker.
     pub fn is_caught_up(&self) -> bool {
         let is_published = self.broker.gone || self.outbox.position == self.head;
-        is_published && self.feed.rows.position == self.head
+        is_published && self.feed.rows.position == self.head && self.feed.rows.steps_left == 0
     }
 }
 
@@ -72,6 +72,7 @@ impl Hash for System {
         let worth = |fence: u8| (fence + 1).saturating_sub(oldest);
         for rows in self.feed.versions() {
             (rows.position, worth(rows.fence), &rows.applied).hash(hasher);
+            (rows.steps_left, rows.under_way).hash(hasher);
         }
         let mut projectors: Vec<_> = self
             .projectors

@@ -1,6 +1,7 @@
 //! What a projector has in hand: `projector/src/projection.rs`.
 
 use crate::broker::Slice;
+use crate::feed::Rows;
 use crate::mutation::Mutation;
 use crate::projector::ProjectorStep;
 use crate::system::Position;
@@ -13,6 +14,8 @@ const APPLY_MAX_EVENTS: Position = 2;
 pub struct Work {
     /// Where the log ended, in a look for a stall that has yet to read the checkpoint.
     head: Option<Position>,
+    /// Whether a look found fan-outs under way, which this projector has to take over first.
+    takes_over: bool,
     /// `apply_slices`: what is left of them, sorted.
     slices: Vec<Slice>,
     /// `apply_from_log`: up to where.
@@ -36,10 +39,11 @@ impl Work {
         Self { head: Some(head), ..Self::default() }
     }
 
-    /// The rest of that look, which found the checkpoint at `checkpoint`.
-    pub fn repair(&self, checkpoint: Position) -> Option<Self> {
-        let from_log = self.head.filter(|head| checkpoint < *head);
-        from_log.map(|to| Self { from_log: Some(to), ..Self::default() })
+    /// The rest of that look, which found the read model as `rows`.
+    pub fn repair(&self, rows: &Rows) -> Option<Self> {
+        let from_log = self.head.filter(|head| rows.position < *head);
+        let takes_over = rows.under_way;
+        (from_log.is_some() || takes_over).then(|| Self { from_log, takes_over, ..Self::default() })
     }
 
     /// Whether missing events are being read before a slice.
@@ -79,6 +83,7 @@ impl Work {
         if !self.run.is_empty() || self.head.is_some() {
             return;
         }
+        self.takes_over = false;
         self.from_log = self.from_log.filter(|to| checkpoint < *to);
         if self.from_log.is_some() {
             return;
