@@ -173,6 +173,11 @@ pub struct FeedChanges {
     pub gone: BTreeMap<UserId, Position>,
 }
 
+/// Readers and authors, as two columns of one length.
+pub(crate) fn columns(pairs: impl IntoIterator<Item = Pair>) -> (Vec<i64>, Vec<i64>) {
+    pairs.into_iter().map(|(reader, author)| (reader.0, author.0)).unzip()
+}
+
 #[cfg(test)]
 mod tests {
     use events::recorded::Metadata;

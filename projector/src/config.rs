@@ -7,9 +7,8 @@ use clap::{Args, Parser, Subcommand, value_parser};
 use events::store::{ConnectError, Database};
 use events::{Position, TweetId, UserId};
 
-use crate::floor::FEED_KEPT_DEFAULT;
+use crate::bounds::{Bounds, FAN_OUT_ROWS_DEFAULT, FEED_KEPT_DEFAULT};
 use crate::verify::DIFFERENCES_LISTED;
-use crate::work::{Bounds, FAN_OUT_ROWS_DEFAULT};
 
 /// Builds Rookery's read model from its log, and looks after it.
 #[derive(Debug, Parser)]

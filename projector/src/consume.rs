@@ -8,6 +8,10 @@
 //! did not come is read. A message counts as tried only when it was the reason: while a database is away it is held,
 //! not handed back.
 
+pub mod lead;
+mod listen;
+mod subscription;
+
 use std::time::Duration;
 
 use events::amqp::Broker;
@@ -19,12 +23,13 @@ use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::ApplyError;
 use crate::checkpoint::Checkpoint;
-use crate::lead::{Follows, Lead};
-use crate::listen::Listener;
+use crate::projection::apply::ApplyError;
 use crate::projection::{Projection, ProjectionError};
-use crate::subscription::Batch;
+
+use lead::{Follows, Lead};
+use listen::Listener;
+use subscription::Batch;
 
 /// How often the checkpoint is compared with the log: what no message brings is readable after twice this, and a
 /// little.

@@ -17,7 +17,6 @@ use events::store::schema::{Schema, SchemaError};
 use events::store::{ConnectError, Connections, Database, Fault};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::progress;
 pub use swap::{SwapError, Swapped};
 
 /// How the names of schemas begin in which a next generation is built; the number of a transaction follows.
@@ -118,7 +117,6 @@ impl Claim {
         let database = self.feed.clone().in_schema(&schema);
         let connections = database.connect(1).await?;
         Schema::Feed.migrate(&connections).await?;
-        progress::make_table(&connections).await?;
         let newest = newest_generation(&mut self.connection).await?;
         sqlx::query!("update checkpoint set generation = $1", newest + 1)
             .execute(&connections)

@@ -1,6 +1,10 @@
 //! The projection of the home feed: takes slices in whatever order and number they come, and keeps
 //! the read model exactly at its checkpoint.
 
+pub mod apply;
+pub mod hops;
+pub mod work;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,11 +15,13 @@ use events::{Clock, Mark, Position, RecordedEvent, Slice};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{Applied, ApplyError, apply};
+use crate::bounds::Bounds;
 use crate::checkpoint::{self, Checkpoint};
-use crate::fan_out::{self, FAN_OUTS_BEGUN_MAX, FAN_OUTS_MAX, Stepped};
-use crate::hops::ProjectorHop;
-use crate::work::{APPLY_MAX_EVENTS, Bounds, Work};
+use crate::read_model::fan_out::{self, FAN_OUTS_MAX, Stepped};
+
+use apply::{Applied, ApplyError, apply};
+use hops::ProjectorHop;
+use work::{APPLY_MAX_EVENTS, FAN_OUTS_BEGUN_MAX, Work};
 
 /// The most that one transaction may take, connection and all: a hundred times what its work is
 /// bounded to. For a server that is gone without a word.
@@ -286,7 +292,7 @@ impl Projection {
     /// A transaction, which neither a server that is gone nor a shutdown waits for.
     async fn in_time<T>(
         &self,
-        transaction: impl Future<Output = Result<T, ApplyError>>,
+        transaction: impl Future<Output = Result<T, impl Into<ApplyError>>>,
     ) -> Result<T, ProjectionError> {
         if self.shutdown.is_cancelled() {
             return Err(ProjectionError::Stopping);
@@ -297,7 +303,7 @@ impl Projection {
         };
         tokio::select! {
             done = tokio::time::timeout(TRANSACTION_TIMEOUT, Box::pin(transaction)) => {
-                Ok(done.map_err(|_| ProjectionError::Silent)??)
+                Ok(done.map_err(|_| ProjectionError::Silent)?.map_err(Into::into)?)
             }
             () = out_of_time => Err(ProjectionError::Stopping),
         }

@@ -16,13 +16,13 @@ use events::store::{ConnectError, Connections, history, read};
 use events::{Mark, Position};
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::ApplyError;
+use crate::bounds::Bounds;
 use crate::checkpoint::{self, Checkpoint};
 use crate::generation::{Claim, GenerationError, Incoming, SwapError, Swapped};
-use crate::progress::{Phase, Progress, Reporter};
+use crate::progress::{self, Phase, Progress, Reporter};
+use crate::projection::apply::ApplyError;
 use crate::projection::{Projection, ProjectionError};
 use crate::verify::{self, DIFFERENCES_LISTED, Facts, Report, VerifyError};
-use crate::work::Bounds;
 
 /// How many connections work out feeds: one more than that rarely pays, because each keeps a core
 /// of PostgreSQL busy.
@@ -151,6 +151,7 @@ impl Rebuild {
     async fn build_and_put_live(&self, claim: &mut Claim) -> Result<Rebuilt, RebuildError> {
         let Incoming { schema, database } = claim.make_next().await?;
         let next = database.with_settings(settings()).connect(CONNECTIONS).await?;
+        progress::make_table(&next).await?;
         let reporter = Reporter::start(self.progress.clone(), Some(next.clone()));
         let rebuilt = match self.unless_stopped(self.build(&next)).await {
             Ok((checkpoint, facts)) => {

@@ -11,8 +11,8 @@ use events::event::{Followed, TweetCreated, TweetDeleted, Unfollowed};
 use events::store::Connections;
 use events::store::explain::{Question, STREAM_EVENTS_MAX};
 use events::{Event, Position, TweetId, UserId};
+use projector::bounds::Bounds;
 use projector::projection::Projection;
-use projector::work::Bounds;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 

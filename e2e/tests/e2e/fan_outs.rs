@@ -13,14 +13,14 @@ use events::event::{
 };
 use events::store::Connections;
 use events::{Event, Position, TweetId, UserId};
-use projector::apply::ApplyError;
+use projector::bounds::Bounds;
 use projector::checkpoint::{self, Checkpoint};
-use projector::fan_out::{self, FAN_OUTS_MAX};
-use projector::holding::{self, Holds};
 use projector::progress::{Phase, Progress};
+use projector::projection::apply::ApplyError;
 use projector::projection::{Projection, ProjectionError};
+use projector::read_model::fan_out::{self, FAN_OUTS_MAX};
+use projector::read_model::holding::{self, Holds};
 use projector::verify::{Facts, Report, compare};
-use projector::work::Bounds;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 

@@ -55,7 +55,7 @@ async fn without_the_broker_every_command_succeeds_and_the_feeds_catch_up() {
     // The feeds follow the log itself meanwhile, and it is said that they do.
     system.every_feed_is_exact().await;
     until("it is said what the projector goes by", async || {
-        let led = projector::lead::load(&system.log).await.unwrap();
+        let led = projector::consume::lead::load(&system.log).await.unwrap();
         (led.holder.is_some() && led.follows == "log").then_some(())
     })
     .await;
@@ -72,7 +72,7 @@ async fn without_the_broker_every_command_succeeds_and_the_feeds_catch_up() {
     })
     .await;
     until("messages have come as far as the log was read", async || {
-        let led = projector::lead::load(&system.log).await.unwrap();
+        let led = projector::consume::lead::load(&system.log).await.unwrap();
         (led.follows == "messages").then_some(())
     })
     .await;

@@ -10,8 +10,8 @@ use e2e::history::{given, new_user};
 use events::event::TweetCreated;
 use events::store::{Connections, append, outbox, read};
 use events::{Event, Mark, Position, UserId};
-use projector::apply::apply;
 use projector::checkpoint;
+use projector::projection::apply::apply;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 /// Transactions beside the snapshot before it is measured for the first time.

@@ -5,7 +5,7 @@ use crate::system::Position;
 /// The broker refuses more: `FEED_QUEUE_MAX_BYTES` with `reject-publish`.
 const QUEUE_MAX: usize = 2;
 
-/// `PREFETCH` of `projector/src/subscription.rs`.
+/// `PREFETCH` of `projector/src/consume/subscription.rs`.
 pub const PREFETCH: usize = 2;
 
 /// A message: the events from `first` to `last`.

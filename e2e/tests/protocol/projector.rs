@@ -1,4 +1,4 @@
-//! A projector: `projector/src/consume.rs` with `listen.rs` and `subscription.rs`.
+//! A projector: `projector/src/consume.rs` with `consume/listen.rs` and `consume/subscription.rs`.
 
 use crate::broker::{PREFETCH, Slice};
 use crate::feed::Checkpoint;

@@ -6,7 +6,7 @@ use crate::mutation::Mutation;
 use crate::projector::ProjectorStep;
 use crate::system::Position;
 
-/// `APPLY_MAX_EVENTS` of `projector/src/work.rs`.
+/// `APPLY_MAX_EVENTS` of `projector/src/projection/work.rs`.
 const APPLY_MAX_EVENTS: Position = 2;
 
 /// A batch of messages to apply, or a stall to repair.
@@ -43,7 +43,7 @@ impl Work {
     pub fn repair(&self, rows: &Rows) -> Option<Self> {
         let from_log = self.head.filter(|head| rows.position < *head);
         let takes_over = rows.under_way;
-        (from_log.is_some() || takes_over).then(|| Self { from_log, takes_over, ..Self::default() })
+        (from_log.is_some() || takes_over).then(|| Self { takes_over, from_log, ..Self::default() })
     }
 
     /// Whether missing events are being read before a slice.

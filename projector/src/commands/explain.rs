@@ -12,9 +12,9 @@ use serde::Serialize;
 
 use super::{CommandError, STATEMENT_TIMEOUT, TABLE_WIDTH};
 use crate::config::ExplainArguments;
-use crate::holding::{self, Holding, Holds};
 use crate::output::{print, print_json};
 use crate::projection::OtherHistory;
+use crate::read_model::holding::{self, Holding, Holds};
 
 /// Everything that `explain` shows.
 #[derive(Debug, Serialize)]

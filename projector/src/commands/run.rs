@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::CommandError;
 use crate::config::RunArguments;
 use crate::consume;
-use crate::lead::Lead;
+use crate::consume::lead::Lead;
 use crate::projection::Projection;
 
 /// Connections to each database: one at work, one to look from.

@@ -12,10 +12,12 @@ use serde::Serialize;
 
 use super::{CommandError, STATEMENT_TIMEOUT, TABLE_WIDTH};
 use crate::config::StatusArguments;
+use crate::consume::lead;
 use crate::output::{print, print_json};
 use crate::progress::{self, Stored};
 use crate::projection::OtherHistory;
-use crate::{checkpoint, fan_out, generation, lead};
+use crate::read_model::fan_out;
+use crate::{checkpoint, generation};
 
 /// Everything that `status` shows.
 #[derive(Debug, Serialize)]

@@ -1,6 +1,6 @@
 //! The feeds of a new generation, made at once from who follows whom and what everyone wrote.
 //!
-//! This is the second implementation of what a feed is, beside the live one in `feed_items.rs`: for
+//! This is the second implementation of what a feed is, beside the live one in `read_model/feed_items.rs`: for
 //! speed, since a row costs a fraction of what it costs one by one. The test
 //! `a_rebuilt_generation_equals_the_live_one` holds the two together.
 //!

@@ -5,11 +5,11 @@ use events::store::{Connections, read};
 use events::{Position, RecordedEvent};
 use tokio::sync::mpsc;
 
-use crate::apply::{ApplyError, apply_without_feeds};
 use crate::changes::Changes;
 use crate::checkpoint::Checkpoint;
 use crate::progress::Progress;
 use crate::projection::ProjectionError;
+use crate::projection::apply::{ApplyError, apply_without_feeds};
 use crate::verify::Facts;
 
 /// The most events in one transaction. Nobody waits for the first of them, so it is more than the

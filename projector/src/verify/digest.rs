@@ -9,11 +9,8 @@ use std::collections::HashSet;
 
 use events::{Event, Position, RecordedEvent, UserId};
 
-use super::fact::{Fact, Place};
+use super::fact::{BUCKETS, Fact, Place};
 use super::{Differences, Part};
-
-/// How many sums there are for each part. More make the second look at a bucket shorter.
-pub(super) const BUCKETS: usize = 1 << 14;
 
 /// How many buckets that differ are looked at again. Beyond them differences are only counted, so
 /// that a table that is wholly wrong does not have to fit into memory.

@@ -10,7 +10,9 @@ use events::event::{
 use events::{Event, Position, RecordedEvent, TweetId, UserId};
 
 use super::Part;
-use super::digest::BUCKETS;
+
+/// How many sums there are for each part. More make the second look at a bucket shorter.
+pub(super) const BUCKETS: usize = 1 << 14;
 
 /// One thing that the log says, or a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

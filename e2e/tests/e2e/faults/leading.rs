@@ -27,7 +27,7 @@ async fn a_projector_at_long_work_is_not_relieved() {
     let (writer, _) = three_users(&system.client).await;
     system.caught_up().await;
     let mut standby = system.another_projector().await;
-    let before = projector::lead::load(&system.log).await.unwrap();
+    let before = projector::consume::lead::load(&system.log).await.unwrap();
     // Whoever writes feed items has to wait for this.
     let mut lent = system.log.lend().await.unwrap();
     let mut holder = sqlx::Connection::begin(&mut *lent).await.unwrap();
@@ -37,7 +37,7 @@ async fn a_projector_at_long_work_is_not_relieved() {
     holder.rollback().await.unwrap();
     lent.give_back();
     system.every_feed_is_exact().await;
-    let after = projector::lead::load(&system.log).await.unwrap();
+    let after = projector::consume::lead::load(&system.log).await.unwrap();
     assert_eq!((after.holder, after.follows.as_str()), (before.holder, "messages"));
     let relieved = standby.log().iter().any(|line| line.contains("projecting"));
     assert!(!relieved, "it was left alone");

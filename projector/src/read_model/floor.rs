@@ -9,17 +9,7 @@
 
 use sqlx::PgConnection;
 
-use crate::changes::FeedChanges;
-use crate::feed_items::columns;
-
-/// How many of its newest tweets a feed keeps, unless told otherwise: fifty pages of twenty.
-pub const FEED_KEPT_DEFAULT: i64 = 1_000;
-
-/// One delivered row in 256, chosen by a hash of reader and tweet, has the size of its feed looked
-/// at. A count per feed would be one more write per reader and batch; like this a feed is found a
-/// quarter above the cap on average, and the look costs each delivered row about four index entries
-/// read.
-pub(crate) const SAMPLE_MASK: i64 = 255;
+use crate::changes::{FeedChanges, columns};
 
 /// Raises the floors of readers who began to follow an author with more than `kept` tweets, so that
 /// what such an author brings in is bounded too.

@@ -14,18 +14,15 @@ use events::{Clock, TweetId, UserId};
 use metrics::{counter, histogram};
 use sqlx::{Connection, PgConnection, PgExecutor};
 
-use crate::apply::ApplyError;
+use crate::bounds::Bounds;
 use crate::changes::FeedChanges;
-use crate::checkpoint::{self, Checkpoint};
-use crate::floor::{self, SAMPLE_MASK};
-use crate::work::Bounds;
+use crate::checkpoint::{self, AdvanceError, Checkpoint};
+use crate::read_model::feed_items::SAMPLE_MASK;
+use crate::read_model::floor;
 
 /// The most fan-outs under way. Each is looked at by every page of its author's readers; beyond, new ones wait until
 /// others have ended.
 pub const FAN_OUTS_MAX: i64 = 256;
-
-/// The most that one transaction begins.
-pub const FAN_OUTS_BEGUN_MAX: i64 = 64;
 
 /// Begins those of this run: from now on their readers have them.
 pub(crate) async fn begin(
@@ -100,12 +97,12 @@ pub struct Stepped {
 /// Goes one step on with the oldest fan-out under way and with those that stand where it does: one transaction.
 ///
 /// # Errors
-/// [`ApplyError`]; the read model is as it was.
+/// [`AdvanceError`]; the read model is as it was.
 pub async fn step(
     feed: &Connections,
     checkpoint: Checkpoint,
     bounds: Bounds,
-) -> Result<Stepped, ApplyError> {
+) -> Result<Stepped, AdvanceError> {
     let Some(under_way) = checkpoint.under_way else {
         return Ok(Stepped { checkpoint, deliveries: 0, applied_at: Clock::system().now() });
     };
@@ -113,10 +110,14 @@ pub async fn step(
     let mut lent = feed.lend().await?;
     let mut transaction = lent.begin().await?;
     checkpoint::hold(&mut transaction, checkpoint).await?;
-    let step =
-        sqlx::query_file!("src/fan_out/step.sql", under_way.0, bounds.fan_out_rows, SAMPLE_MASK)
-            .fetch_one(&mut *transaction)
-            .await?;
+    let step = sqlx::query_file!(
+        "src/read_model/fan_out/step.sql",
+        under_way.0,
+        bounds.fan_out_rows,
+        SAMPLE_MASK
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
     floor::trim(&mut transaction, &step.sampled, bounds.kept).await?;
     let checkpoint =
         checkpoint::set_under_way(&mut *transaction, checkpoint, step.under_way).await?;

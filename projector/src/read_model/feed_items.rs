@@ -7,8 +7,13 @@
 use events::TweetId;
 use sqlx::PgConnection;
 
-use crate::changes::{FeedChanges, Pair};
-use crate::floor::SAMPLE_MASK;
+use crate::changes::{FeedChanges, columns};
+
+/// One delivered row in 256, chosen by a hash of reader and tweet, has the size of its feed looked
+/// at. A count per feed would be one more write per reader and batch; like this a feed is found a
+/// quarter above the cap on average, and the look costs each delivered row about four index entries
+/// read.
+pub(crate) const SAMPLE_MASK: i64 = 255;
 
 /// What a statement delivered.
 #[derive(Debug, Default)]
@@ -28,9 +33,10 @@ pub(crate) async fn fan_out(
     if tweets.is_empty() {
         return Ok(Delivered::default());
     }
-    let row = sqlx::query_file!("src/feed_items/fan_out.sql", &tweets, &authors, SAMPLE_MASK)
-        .fetch_one(transaction)
-        .await?;
+    let row =
+        sqlx::query_file!("src/read_model/feed_items/fan_out.sql", &tweets, &authors, SAMPLE_MASK)
+            .fetch_one(transaction)
+            .await?;
     Ok(Delivered { delivered: row.delivered.unsigned_abs(), sampled: row.sampled })
 }
 
@@ -47,7 +53,7 @@ pub(crate) async fn backfill(
         return Ok(Delivered::default());
     }
     let row = sqlx::query_file!(
-        "src/feed_items/backfill.sql",
+        "src/read_model/feed_items/backfill.sql",
         &readers,
         &authors,
         SAMPLE_MASK,
@@ -120,9 +126,4 @@ pub(crate) async fn remove_of_deleted(
     .execute(transaction)
     .await?;
     Ok(())
-}
-
-/// Readers and authors, as two columns of one length.
-pub(crate) fn columns(pairs: impl IntoIterator<Item = Pair>) -> (Vec<i64>, Vec<i64>) {
-    pairs.into_iter().map(|(reader, author)| (reader.0, author.0)).unzip()
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::subscription::{Batch, Subscription};
+use crate::consume::subscription::{Batch, Subscription};
 
 /// How long a subscription may take to come about, topology and all.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);

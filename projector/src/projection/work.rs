@@ -11,8 +11,7 @@ use events::event::{DecodeError, Followed, TweetCreated, Unfollowed, UserDeleted
 use events::{Event, RecordedEvent, UserId};
 use sqlx::PgExecutor;
 
-use crate::fan_out::FAN_OUTS_BEGUN_MAX;
-use crate::floor::FEED_KEPT_DEFAULT;
+use crate::bounds::Bounds;
 
 /// The most events in one transaction. Larger ones no longer raise the rate; they only make those
 /// who wait for the first event wait for the last.
@@ -21,32 +20,8 @@ pub const APPLY_MAX_EVENTS: usize = 2_048;
 /// About the most rows that one transaction writes or takes out: half a second's worth.
 pub const APPLY_MAX_ROWS: i64 = 250_000;
 
-/// How many readers a tweet enters the feeds of at a time, unless told otherwise: three hundredths of a second's worth, for
-/// which everyone else's events wait at most. Twice as many per step do not raise the rate by a tenth.
-pub const FAN_OUT_ROWS_DEFAULT: i64 = 12_500;
-
-/// What bounds feeds, and the work on them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// How many of its newest tweets a feed keeps.
-    pub kept: i64,
-    /// A tweet that has more readers enters their feeds step by step, so many rows at a time.
-    pub fan_out_rows: i64,
-}
-
-impl Bounds {
-    /// Feeds that keep their newest `kept` tweets.
-    #[must_use]
-    pub const fn keeping(kept: i64) -> Self {
-        Self { kept, fan_out_rows: FAN_OUT_ROWS_DEFAULT }
-    }
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self::keeping(FEED_KEPT_DEFAULT)
-    }
-}
+/// The most fan-outs that one transaction begins.
+pub const FAN_OUTS_BEGUN_MAX: i64 = 64;
 
 /// How a run is applied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use sqlx::{Connection, PgConnection};
 
 use crate::changes::{Changes, FeedChanges};
 use crate::checkpoint::{self, AdvanceError, Checkpoint, Fenced};
-use crate::work::WorkError;
-use crate::{fan_out, feed_items, floor, follows, tweets, users};
+use crate::projection::work::WorkError;
+use crate::read_model::{fan_out, feed_items, floor, follows, tweets, users};
 
 /// Why a run was not applied. Nothing of it was, then.
 #[derive(Debug, thiserror::Error)]

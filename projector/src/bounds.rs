@@ -1,0 +1,31 @@
+//! What bounds feeds, and the work on them: the same for all that write the read model.
+
+/// How many of its newest tweets a feed keeps, unless told otherwise: fifty pages of twenty.
+pub const FEED_KEPT_DEFAULT: i64 = 1_000;
+
+/// How many readers a tweet enters the feeds of at a time, unless told otherwise: three hundredths of a second's worth, for
+/// which everyone else's events wait at most. Twice as many per step do not raise the rate by a tenth.
+pub const FAN_OUT_ROWS_DEFAULT: i64 = 12_500;
+
+/// What bounds feeds, and the work on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// How many of its newest tweets a feed keeps.
+    pub kept: i64,
+    /// A tweet that has more readers enters their feeds step by step, so many rows at a time.
+    pub fan_out_rows: i64,
+}
+
+impl Bounds {
+    /// Feeds that keep their newest `kept` tweets.
+    #[must_use]
+    pub const fn keeping(kept: i64) -> Self {
+        Self { kept, fan_out_rows: FAN_OUT_ROWS_DEFAULT }
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self::keeping(FEED_KEPT_DEFAULT)
+    }
+}
