@@ -13,6 +13,7 @@ pub mod gate;
 pub mod history;
 pub mod live;
 pub mod model;
+pub mod own_broker;
 pub mod process;
 pub mod raw;
 pub mod roles;

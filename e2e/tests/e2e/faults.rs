@@ -2,6 +2,7 @@
 //! afterwards, without a hand's help.
 
 mod leading;
+mod queue;
 mod stopping;
 
 use std::time::Duration;
