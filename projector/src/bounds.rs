@@ -1,7 +1,18 @@
 //! What bounds feeds, and the work on them: the same for all that write the read model.
 
+/// The most events in one transaction. Larger ones no longer raise the rate; they only make those
+/// who wait for the first event wait for the last.
+pub const APPLY_MAX_EVENTS: usize = 2_048;
+
+/// About the most rows that one transaction writes or takes out: half a second's worth.
+pub const APPLY_MAX_ROWS: i64 = 250_000;
+
 /// How many of its newest tweets a feed keeps, unless told otherwise: fifty pages of twenty.
 pub const FEED_KEPT_DEFAULT: i64 = 1_000;
+
+/// The most that a feed can keep: what somebody brings in or takes away who is followed or unfollowed, and the feed of somebody
+/// who leaves, are rows of one transaction.
+pub const FEED_KEPT_MAX: i64 = APPLY_MAX_ROWS;
 
 /// How many readers a tweet enters the feeds of at a time, unless told otherwise: three hundredths of a second's worth, for
 /// which everyone else's events wait at most. Twice as many per step do not raise the rate by a tenth.

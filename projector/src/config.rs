@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, value_parser};
 use events::store::{ConnectError, Database};
 use events::{Position, TweetId, UserId};
 
-use crate::bounds::{Bounds, FAN_OUT_ROWS_DEFAULT, FEED_KEPT_DEFAULT};
+use crate::bounds::{
+    APPLY_MAX_ROWS, Bounds, FAN_OUT_ROWS_DEFAULT, FEED_KEPT_DEFAULT, FEED_KEPT_MAX,
+};
 use crate::verify::DIFFERENCES_LISTED;
 
 /// Builds Rookery's read model from its log, and looks after it.
@@ -174,12 +176,12 @@ pub struct ExplainArguments {
 #[derive(Debug, Args)]
 pub struct Feeds {
     /// How many of its newest tweets a feed keeps ready; older ones are read from their authors.
-    #[arg(long, env, default_value_t = FEED_KEPT_DEFAULT, value_name = "N", value_parser = value_parser!(i64).range(1..=1_000_000))]
+    #[arg(long, env, default_value_t = FEED_KEPT_DEFAULT, value_name = "N", value_parser = value_parser!(i64).range(1..=FEED_KEPT_MAX))]
     feed_kept: i64,
 
     /// A tweet with more readers than this enters their feeds step by step, so many at a time, while everything
     /// else goes on; who does not have it yet reads it from its author.
-    #[arg(long, env, default_value_t = FAN_OUT_ROWS_DEFAULT, value_name = "N", value_parser = value_parser!(i64).range(1..=1_000_000))]
+    #[arg(long, env, default_value_t = FAN_OUT_ROWS_DEFAULT, value_name = "N", value_parser = value_parser!(i64).range(1..=APPLY_MAX_ROWS))]
     fan_out_rows: i64,
 }
 

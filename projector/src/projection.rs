@@ -15,13 +15,13 @@ use events::{Clock, Mark, Position, RecordedEvent, Slice};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 
-use crate::bounds::Bounds;
+use crate::bounds::{APPLY_MAX_EVENTS, Bounds};
 use crate::checkpoint::{self, Checkpoint};
 use crate::read_model::fan_out::{self, FAN_OUTS_MAX, Stepped};
 
 use apply::{Applied, ApplyError, apply};
 use hops::ProjectorHop;
-use work::{APPLY_MAX_EVENTS, FAN_OUTS_BEGUN_MAX, Work};
+use work::{FAN_OUTS_BEGUN_MAX, Work};
 
 /// The most that one transaction may take, connection and all: a hundred times what its work is
 /// bounded to. For a server that is gone without a word.

@@ -6,7 +6,7 @@ use crate::mutation::Mutation;
 use crate::projector::ProjectorStep;
 use crate::system::Position;
 
-/// `APPLY_MAX_EVENTS` of `projector/src/projection/work.rs`.
+/// `APPLY_MAX_EVENTS` of `projector/src/bounds.rs`.
 const APPLY_MAX_EVENTS: Position = 2;
 
 /// A batch of messages to apply, or a stall to repair.

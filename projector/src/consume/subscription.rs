@@ -12,7 +12,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, Consumer};
 use metrics::counter;
 
-use crate::projection::work::APPLY_MAX_EVENTS;
+use crate::bounds::APPLY_MAX_EVENTS;
 
 /// How many messages the broker sends ahead. Full slices, they are four transactions' worth; more
 /// would only fill memory.

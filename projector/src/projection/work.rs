@@ -11,14 +11,7 @@ use events::event::{DecodeError, Followed, TweetCreated, Unfollowed, UserDeleted
 use events::{Event, RecordedEvent, UserId};
 use sqlx::PgExecutor;
 
-use crate::bounds::Bounds;
-
-/// The most events in one transaction. Larger ones no longer raise the rate; they only make those
-/// who wait for the first event wait for the last.
-pub const APPLY_MAX_EVENTS: usize = 2_048;
-
-/// About the most rows that one transaction writes or takes out: half a second's worth.
-pub const APPLY_MAX_ROWS: i64 = 250_000;
+use crate::bounds::{APPLY_MAX_EVENTS, APPLY_MAX_ROWS, Bounds};
 
 /// The most fan-outs that one transaction begins.
 pub const FAN_OUTS_BEGUN_MAX: i64 = 64;
