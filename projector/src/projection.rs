@@ -4,32 +4,19 @@
 pub mod apply;
 pub mod hops;
 pub mod work;
+mod writer;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-use chrono::{DateTime, Utc};
 use events::store::hops::Recorder;
 use events::store::{Connections, history, read};
-use events::{Clock, Mark, Position, RecordedEvent, Slice};
+use events::{Mark, Position, RecordedEvent, Slice};
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 
 use crate::bounds::{APPLY_MAX_EVENTS, Bounds};
 use crate::checkpoint::{self, Checkpoint};
-use crate::read_model::fan_out::{self, FAN_OUTS_MAX, Stepped};
-
-use apply::{Applied, ApplyError, apply};
+use apply::ApplyError;
 use hops::ProjectorHop;
-use work::{FAN_OUTS_BEGUN_MAX, Work};
-
-/// The most that one transaction may take, connection and all: a hundred times what its work is
-/// bounded to. For a server that is gone without a word.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// How long a transaction may still take when the process has to stop. Then it is given up, and done anew by whoever
-/// projects next.
-const STOP_PATIENCE: Duration = Duration::from_secs(4);
+use writer::Writer;
 
 /// Why the projection does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +29,7 @@ pub enum ProjectionError {
     OtherHistory(#[from] OtherHistory),
     #[error("the log ends before position {0}, which a message carries")]
     Beyond(Position),
-    #[error("the read model did not answer within {} s", TRANSACTION_TIMEOUT.as_secs())]
+    #[error("the read model did not answer within {} s", writer::TRANSACTION_TIMEOUT.as_secs())]
     Silent,
     #[error("asked to stop before all of it was applied")]
     Stopping,
@@ -78,11 +65,7 @@ impl ProjectionError {
 pub struct Projection {
     log: Connections,
     feed: Connections,
-    bounds: Bounds,
-    shutdown: CancellationToken,
-    hops: Option<Recorder<ProjectorHop>>,
-    /// Until then fan-outs under way wait while there is something else to do.
-    fan_outs_rest: Arc<Mutex<Option<Instant>>>,
+    writer: Writer,
 }
 
 impl Projection {
@@ -95,13 +78,13 @@ impl Projection {
         bounds: Bounds,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { log, feed, bounds, shutdown, hops: None, fan_outs_rest: Arc::default() }
+        Self { log, feed: feed.clone(), writer: Writer::new(feed, bounds, shutdown) }
     }
 
     /// The same, which records in `hops` what it applies.
     #[must_use]
     pub fn recording(self, hops: Recorder<ProjectorHop>) -> Self {
-        Self { hops: Some(hops), ..self }
+        Self { writer: self.writer.recording(hops), ..self }
     }
 
     /// Takes over from whoever projected before.
@@ -201,45 +184,7 @@ impl Projection {
             }
             // The server may be another one than a page ago.
             self.foreign(*checkpoint, &[]).await?;
-            self.apply_all(checkpoint, &events).await?;
-        }
-        Ok(())
-    }
-
-    async fn apply_run(
-        &self,
-        checkpoint: &mut Checkpoint,
-        run: &mut Run,
-    ) -> Result<(), ProjectionError> {
-        self.apply_all(checkpoint, &run.events).await?;
-        run.events.clear();
-        Ok(())
-    }
-
-    /// Between two transactions the fan-outs under way go a step on, for as much of the time as the events get: neither
-    /// waits for the end of the other.
-    async fn apply_all(
-        &self,
-        checkpoint: &mut Checkpoint,
-        mut events: &[RecordedEvent],
-    ) -> Result<(), ProjectionError> {
-        let received_at = Clock::system().now();
-        let work = Work::of(&self.feed, events, self.bounds).await.map_err(ApplyError::from)?;
-        for count in work.transactions {
-            if !work.many_read.is_empty() {
-                self.make_room_for_fan_outs(checkpoint).await?;
-            }
-            let (now, later) = events.split_at(count);
-            let applying = apply(&self.feed, *checkpoint, now, &work.many_read, self.bounds.kept);
-            let Applied { checkpoint: moved, deliveries, applied_at } =
-                self.in_time(applying).await?;
-            let first = checkpoint.position.next();
-            self.record(first, moved.position, received_at, applied_at, deliveries);
-            *checkpoint = moved;
-            events = later;
-            if self.fan_outs_are_due() {
-                self.go_on_with_fan_outs(checkpoint).await?;
-            }
+            self.writer.write(checkpoint, &events).await?;
         }
         Ok(())
     }
@@ -252,82 +197,17 @@ impl Projection {
         &self,
         checkpoint: &mut Checkpoint,
     ) -> Result<(), ProjectionError> {
-        if checkpoint.under_way.is_none() {
-            return Ok(());
-        }
-        let (began, began_at) = (Instant::now(), Clock::system().now());
-        let stepping = fan_out::step(&self.feed, *checkpoint, self.bounds);
-        let Stepped { checkpoint: moved, deliveries, applied_at } = self.in_time(stepping).await?;
-        // No position was applied, so it is one of none.
-        self.record(moved.position.next(), moved.position, began_at, applied_at, deliveries);
-        *checkpoint = moved;
-        *self.fan_outs_rest() = Some(Instant::now() + began.elapsed());
-        Ok(())
+        self.writer.go_on_with_fan_outs(checkpoint).await
     }
 
-    fn fan_outs_are_due(&self) -> bool {
-        self.fan_outs_rest().is_none_or(|until| until <= Instant::now())
-    }
-
-    fn fan_outs_rest(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.fan_outs_rest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Fan-outs that are under way cost every page of their readers a little: there are never more than
-    /// [`FAN_OUTS_MAX`].
-    async fn make_room_for_fan_outs(
+    async fn apply_run(
         &self,
         checkpoint: &mut Checkpoint,
+        run: &mut Run,
     ) -> Result<(), ProjectionError> {
-        while let Some(under_way) = checkpoint.under_way {
-            let count = fan_out::count(&self.feed, under_way).await.map_err(ApplyError::from)?;
-            if count + FAN_OUTS_BEGUN_MAX <= FAN_OUTS_MAX {
-                break;
-            }
-            self.go_on_with_fan_outs(checkpoint).await?;
-        }
+        self.writer.write(checkpoint, &run.events).await?;
+        run.events.clear();
         Ok(())
-    }
-
-    /// A transaction, which neither a server that is gone nor a shutdown waits for.
-    async fn in_time<T>(
-        &self,
-        transaction: impl Future<Output = Result<T, impl Into<ApplyError>>>,
-    ) -> Result<T, ProjectionError> {
-        if self.shutdown.is_cancelled() {
-            return Err(ProjectionError::Stopping);
-        }
-        let out_of_time = async {
-            self.shutdown.cancelled().await;
-            tokio::time::sleep(STOP_PATIENCE).await;
-        };
-        tokio::select! {
-            done = tokio::time::timeout(TRANSACTION_TIMEOUT, Box::pin(transaction)) => {
-                Ok(done.map_err(|_| ProjectionError::Silent)?.map_err(Into::into)?)
-            }
-            () = out_of_time => Err(ProjectionError::Stopping),
-        }
-    }
-
-    fn record(
-        &self,
-        first: Position,
-        last: Position,
-        received_at: DateTime<Utc>,
-        applied_at: DateTime<Utc>,
-        deliveries: u64,
-    ) {
-        if let Some(hops) = &self.hops {
-            let readable_at = Clock::system().now();
-            hops.record(ProjectorHop {
-                first,
-                last,
-                received_at,
-                applied_at,
-                readable_at,
-                deliveries,
-            });
-        }
     }
 }
 

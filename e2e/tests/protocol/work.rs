@@ -20,7 +20,7 @@ pub struct Work {
     slices: Vec<Slice>,
     /// `apply_from_log`: up to where.
     from_log: Option<Position>,
-    /// `apply_all`: events in hand.
+    /// `Writer::write`: events in hand.
     run: Vec<Position>,
     /// The messages to acknowledge at the end.
     pub deliveries: Vec<Slice>,

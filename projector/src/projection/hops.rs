@@ -5,7 +5,7 @@ use events::Position;
 use events::store::hops::{Hop, half_of};
 use sqlx::PgConnection;
 
-/// Events that were applied in one transaction.
+/// Events that were applied in one transaction; or a step of fan-outs, which applies none: then `first` is after `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProjectorHop {
     pub first: Position,

@@ -1,0 +1,164 @@
+//! Writing into the read model, transaction by transaction: events, and fan-outs that go on between them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use events::store::Connections;
+use events::store::hops::Recorder;
+use events::{Clock, Position, RecordedEvent};
+use tokio_util::sync::CancellationToken;
+
+use super::ProjectionError;
+use super::apply::{Applied, ApplyError, apply};
+use super::hops::ProjectorHop;
+use super::work::{FAN_OUTS_BEGUN_MAX, Work};
+use crate::bounds::Bounds;
+use crate::checkpoint::Checkpoint;
+use crate::read_model::fan_out::{self, FAN_OUTS_MAX, Stepped};
+
+/// The most that one transaction may take, connection and all: a hundred times what its work is
+/// bounded to. For a server that is gone without a word.
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long a transaction may still take when the process has to stop. Then it is given up, and done anew by whoever
+/// projects next.
+const STOP_PATIENCE: Duration = Duration::from_secs(4);
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    feed: Connections,
+    bounds: Bounds,
+    shutdown: CancellationToken,
+    hops: Option<Recorder<ProjectorHop>>,
+    /// Until then fan-outs under way wait while there is something else to do.
+    fan_outs_rest: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Writer {
+    pub(super) fn new(feed: Connections, bounds: Bounds, shutdown: CancellationToken) -> Self {
+        Self { feed, bounds, shutdown, hops: None, fan_outs_rest: Arc::default() }
+    }
+
+    pub(super) fn recording(self, hops: Recorder<ProjectorHop>) -> Self {
+        Self { hops: Some(hops), ..self }
+    }
+
+    /// Applies `events`, which begin right after `checkpoint`, in as many transactions as they need. Between two of them the
+    /// fan-outs under way go a step on, for as much of the time as the events get: neither waits for the end of the other.
+    ///
+    /// # Errors
+    /// [`ProjectionError`]; `checkpoint` stands where the read model does.
+    pub(super) async fn write(
+        &self,
+        checkpoint: &mut Checkpoint,
+        mut events: &[RecordedEvent],
+    ) -> Result<(), ProjectionError> {
+        let received_at = Clock::system().now();
+        let work = Work::of(&self.feed, events, self.bounds).await.map_err(ApplyError::from)?;
+        for count in work.transactions {
+            if !work.many_read.is_empty() {
+                self.make_room_for_fan_outs(checkpoint).await?;
+            }
+            let (now, later) = events.split_at(count);
+            let applying = apply(&self.feed, *checkpoint, now, &work.many_read, self.bounds.kept);
+            let Applied { checkpoint: moved, deliveries, applied_at } =
+                self.in_time(applying).await?;
+            let first = checkpoint.position.next();
+            self.record(first, moved.position, received_at, applied_at, deliveries);
+            *checkpoint = moved;
+            events = later;
+            if self.fan_outs_are_due() {
+                self.go_on_with_fan_outs(checkpoint).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes one step on with the fan-outs under way, if there are any.
+    ///
+    /// # Errors
+    /// [`ProjectionError`]; `checkpoint` stands where the read model does.
+    pub async fn go_on_with_fan_outs(
+        &self,
+        checkpoint: &mut Checkpoint,
+    ) -> Result<(), ProjectionError> {
+        if checkpoint.under_way.is_none() {
+            return Ok(());
+        }
+        let (began, began_at) = (Instant::now(), Clock::system().now());
+        let stepping = fan_out::step(&self.feed, *checkpoint, self.bounds);
+        let Stepped { checkpoint: moved, deliveries, applied_at } = self.in_time(stepping).await?;
+        // No position was applied, so it is one of none.
+        self.record(moved.position.next(), moved.position, began_at, applied_at, deliveries);
+        *checkpoint = moved;
+        *self.fan_outs_rest() = Some(Instant::now() + began.elapsed());
+        Ok(())
+    }
+
+    fn fan_outs_are_due(&self) -> bool {
+        self.fan_outs_rest().is_none_or(|until| until <= Instant::now())
+    }
+
+    fn fan_outs_rest(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.fan_outs_rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fan-outs that are under way cost every page of their readers a little: there are never more than
+    /// [`FAN_OUTS_MAX`].
+    async fn make_room_for_fan_outs(
+        &self,
+        checkpoint: &mut Checkpoint,
+    ) -> Result<(), ProjectionError> {
+        while let Some(under_way) = checkpoint.under_way {
+            let count = fan_out::count(&self.feed, under_way).await.map_err(ApplyError::from)?;
+            if count + FAN_OUTS_BEGUN_MAX <= FAN_OUTS_MAX {
+                break;
+            }
+            self.go_on_with_fan_outs(checkpoint).await?;
+        }
+        Ok(())
+    }
+
+    /// A transaction, which neither a server that is gone nor a shutdown waits for.
+    async fn in_time<T>(
+        &self,
+        transaction: impl Future<Output = Result<T, impl Into<ApplyError>>>,
+    ) -> Result<T, ProjectionError> {
+        if self.shutdown.is_cancelled() {
+            return Err(ProjectionError::Stopping);
+        }
+        let out_of_time = async {
+            self.shutdown.cancelled().await;
+            tokio::time::sleep(STOP_PATIENCE).await;
+        };
+        tokio::select! {
+            done = tokio::time::timeout(TRANSACTION_TIMEOUT, Box::pin(transaction)) => {
+                Ok(done.map_err(|_| ProjectionError::Silent)?.map_err(Into::into)?)
+            }
+            () = out_of_time => Err(ProjectionError::Stopping),
+        }
+    }
+
+    fn record(
+        &self,
+        first: Position,
+        last: Position,
+        received_at: DateTime<Utc>,
+        applied_at: DateTime<Utc>,
+        deliveries: u64,
+    ) {
+        if let Some(hops) = &self.hops {
+            let readable_at = Clock::system().now();
+            hops.record(ProjectorHop {
+                first,
+                last,
+                received_at,
+                applied_at,
+                readable_at,
+                deliveries,
+            });
+        }
+    }
+}
