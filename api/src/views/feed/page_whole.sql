@@ -38,6 +38,14 @@ unserved as materialized (
         and fan_outs.tweet_id < $2 and fan_outs.next_reader <= $1
         and fan_outs.tweet_id >= coalesce((select floor from floors where user_id = $1), 0)
 ),
+missing as materialized (
+    -- How many rows are missing, and from which tweet down; where there is no floor none can be.
+    select floor.before, greatest($3::bigint + $4::bigint - found.count, 0) as wanted
+    from (select least(floor, $2) as before from floors where user_id = $1 limit 1) as floor
+    cross join (
+        select count(*) as count from (select from kept union all select from unserved) as found
+    ) as found
+),
 author as materialized (
     select follows.followed_id as author_id
     from follows
@@ -47,16 +55,13 @@ author as materialized (
         limit 1
     ) as present
     where follows.follower_id = $1 and follows.until_position = 0
+        and (select wanted from missing) > 0
 ),
 gap as materialized (
-    -- How many rows are missing, from which tweet down, and an equal share of them.
-    select floor.before, missing.wanted,
+    -- An equal share of them for each author.
+    select missing.before, missing.wanted,
         (missing.wanted + authors.count - 1) / greatest(authors.count, 1) as share
-    from (select least(floor, $2) as before from floors where user_id = $1 limit 1) as floor
-    cross join (
-        select greatest($3::bigint + $4::bigint - count(*), 0) as wanted
-        from (select from kept union all select from unserved) as found
-    ) as missing
+    from missing
     cross join (select count(*) as count from author) as authors
 ),
 first as materialized (
