@@ -14,7 +14,7 @@ use projector::bounds::Bounds;
 use projector::checkpoint;
 use projector::progress::{Phase, Progress};
 use projector::projection::apply::{ApplyError, apply};
-use projector::projection::work::Work;
+use projector::projection::work::{Counted, Work};
 use projector::projection::{Projection, ProjectionError};
 use projector::verify::{Facts, compare};
 use rand::rngs::StdRng;
@@ -149,7 +149,8 @@ async fn applying_twice_is_applying_once() {
 
 /// Into how many transactions the log goes after `after`.
 async fn cut_after(pool: &Connections, log: &[RecordedEvent], after: usize, kept: i64) -> Work {
-    Work::of(pool, &log[after..], Bounds::keeping(kept)).await.unwrap()
+    let bounds = Bounds::keeping(kept);
+    Work::of(pool, &log[after..], bounds, &mut Counted::default()).await.unwrap()
 }
 
 #[tokio::test]
@@ -199,6 +200,13 @@ async fn a_run_is_cut_by_what_it_brings_about() {
     let log = given(&pool, vec![tweet(UserId(3)); 100]).await;
     let cut = cut_after(&pool, &log, 1_727, KEPT).await;
     assert_eq!((cut.transactions, cut.many_read), (vec![64, 36], [UserId(3)].into()));
+
+    // What was counted for one run is not asked again for the next.
+    let (bounds, mut counted) = (Bounds::keeping(KEPT), Counted::default());
+    let first = Work::of(&pool, &log[1_727..], bounds, &mut counted).await.unwrap();
+    sqlx::query("truncate follows").execute(&pool).await.unwrap();
+    let again = Work::of(&pool, &log[1_727..], bounds, &mut counted).await.unwrap();
+    assert_eq!(first, again);
 }
 
 #[tokio::test]

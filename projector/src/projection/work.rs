@@ -6,6 +6,7 @@
 //! (`fan_out`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use events::event::{DecodeError, Followed, TweetCreated, Unfollowed, UserDeleted};
 use events::{Event, RecordedEvent, UserId};
@@ -26,7 +27,8 @@ pub struct Work {
 }
 
 impl Work {
-    /// Weighs `events`: once for all of them, and those who begin to follow on the way are counted with the others.
+    /// Weighs `events`: once for all of them, and those who begin to follow on the way are counted with the others. What
+    /// `counted` knows is not asked again.
     ///
     /// # Errors
     /// [`WorkError`] when an event cannot be read or the read model is away.
@@ -34,12 +36,16 @@ impl Work {
         feed: impl PgExecutor<'_>,
         events: &[RecordedEvent],
         bounds: Bounds,
+        counted: &mut Counted,
     ) -> Result<Self, WorkError> {
         let decoded = events.iter().map(RecordedEvent::event).collect::<Result<Vec<_>, _>>()?;
-        let mut scale = Scale::for_events(feed, &decoded, bounds).await?;
-        let weights: Vec<i64> = decoded.iter().map(|event| scale.weigh(event)).collect();
+        counted.forget_what_is_old();
+        counted.count(feed, &decoded, bounds).await?;
+        let mut many_read = BTreeSet::new();
+        let weights: Vec<i64> =
+            decoded.iter().map(|event| counted.weigh(event, bounds, &mut many_read)).collect();
         let transactions = cut(weights.into_iter(), APPLY_MAX_EVENTS, APPLY_MAX_ROWS);
-        Ok(Self { transactions, many_read: scale.many_read })
+        Ok(Self { transactions, many_read })
     }
 }
 
@@ -52,91 +58,148 @@ pub enum WorkError {
     Database(#[from] sqlx::Error),
 }
 
-/// Weighs events in about as many rows as each writes or takes out.
-struct Scale {
-    counts: BTreeMap<UserId, Counts>,
-    bounds: Bounds,
-    many_read: BTreeSet<UserId>,
+/// For how long counts are believed. They are of how much there is to do, never of what: what is a little too high or too low
+/// only makes a transaction larger or smaller.
+const COUNTED_FOR: Duration = Duration::from_secs(10);
+
+/// Users whose counts are kept.
+const COUNTED_MAX: usize = 10_000;
+
+/// What there is of users, in about as many rows as an event of theirs writes or takes out. Kept from run to run, so that where
+/// a few events come at a time these need not be counted for each.
+#[derive(Debug)]
+pub struct Counted {
+    since: Instant,
+    users: BTreeMap<UserId, Counts>,
 }
 
-/// What there is of a user, counted no further than matters.
+/// What there is of a user, counted no further than matters, and with what came since; `None` is not counted yet.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
-    readers: i64,
-    tweets: i64,
-    authors: i64,
+    readers: Option<i64>,
+    tweets: Option<i64>,
+    authors: Option<i64>,
 }
 
-impl Scale {
-    fn weigh(&mut self, event: &Event) -> i64 {
-        let Bounds { kept, fan_out_rows } = self.bounds;
+impl Default for Counted {
+    fn default() -> Self {
+        Self { since: Instant::now(), users: BTreeMap::new() }
+    }
+}
+
+impl Counted {
+    fn forget_what_is_old(&mut self) {
+        if self.since.elapsed() >= COUNTED_FOR || self.users.len() >= COUNTED_MAX {
+            *self = Self::default();
+        }
+    }
+
+    /// About as many rows as `event` writes or takes out.
+    fn weigh(&mut self, event: &Event, bounds: Bounds, many_read: &mut BTreeSet<UserId>) -> i64 {
+        let Bounds { kept, fan_out_rows } = bounds;
+        let users = &mut self.users;
         match event {
             Event::TweetCreated(TweetCreated { author_id, .. }) => {
-                let author = self.counts.entry(*author_id).or_default();
-                author.tweets += 1;
+                let author = users.entry(*author_id).or_default();
+                author.tweets = author.tweets.map(|tweets| tweets + 1);
                 // Authors read themselves.
-                let readers = author.readers.max(1);
+                let readers = author.readers.unwrap_or_default().max(1);
                 if readers > fan_out_rows {
-                    self.many_read.insert(*author_id);
+                    many_read.insert(*author_id);
                     return APPLY_MAX_ROWS / FAN_OUTS_BEGUN_MAX;
                 }
                 readers
             }
             // What an author brings in or leaves behind in a feed is bounded by what it keeps.
             Event::Followed(Followed { followed_id, .. }) => {
-                let author = self.counts.entry(*followed_id).or_default();
-                author.readers += 1;
-                1 + author.tweets.min(kept)
+                let author = users.entry(*followed_id).or_default();
+                author.readers = author.readers.map(|readers| readers + 1);
+                1 + author.tweets.unwrap_or_default().min(kept)
             }
             Event::Unfollowed(Unfollowed { followed_id, .. }) => {
-                1 + self.counts.entry(*followed_id).or_default().tweets.min(kept)
+                1 + users.entry(*followed_id).or_default().tweets.unwrap_or_default().min(kept)
             }
             Event::UserDeleted(UserDeleted { user_id }) => {
-                1 + kept + self.counts.entry(*user_id).or_default().authors
+                1 + kept + users.entry(*user_id).or_default().authors.unwrap_or_default()
             }
             Event::UserRegistered(_) | Event::TweetDeleted(_) => 1,
         }
     }
 
-    async fn for_events(
+    /// Counts what `events` need and is not known yet: one statement, or none.
+    async fn count(
+        &mut self,
         feed: impl PgExecutor<'_>,
         events: &[Event],
         bounds: Bounds,
-    ) -> Result<Self, sqlx::Error> {
+    ) -> Result<(), sqlx::Error> {
         let mut wanted: BTreeMap<UserId, Counts> = BTreeMap::new();
         for event in events {
             match event {
                 Event::TweetCreated(TweetCreated { author_id, .. }) => {
-                    wanted.entry(*author_id).or_default().readers = bounds.fan_out_rows + 1;
+                    if self.known(*author_id).readers.is_none() {
+                        let most = bounds.fan_out_rows + 1;
+                        wanted.entry(*author_id).or_default().readers = Some(most);
+                    }
                 }
                 Event::Followed(Followed { followed_id, .. })
                 | Event::Unfollowed(Unfollowed { followed_id, .. }) => {
-                    wanted.entry(*followed_id).or_default().tweets = bounds.kept;
+                    let (known, wanted) = (self.known(*followed_id), wanted.entry(*followed_id));
+                    let wanted = wanted.or_default();
+                    if known.tweets.is_none() {
+                        wanted.tweets = Some(bounds.kept);
+                    }
+                    // The follows of this run count for the tweets in it.
+                    if known.readers.is_none() {
+                        wanted.readers = Some(bounds.fan_out_rows + 1);
+                    }
                 }
                 Event::UserDeleted(UserDeleted { user_id }) => {
-                    wanted.entry(*user_id).or_default().authors = APPLY_MAX_ROWS;
+                    if self.known(*user_id).authors.is_none() {
+                        wanted.entry(*user_id).or_default().authors = Some(APPLY_MAX_ROWS);
+                    }
                 }
                 Event::UserRegistered(_) | Event::TweetDeleted(_) => {}
             }
         }
-        let counts = count(feed, &wanted).await?;
-        Ok(Self { counts, bounds, many_read: BTreeSet::new() })
+        wanted.retain(|_, most| (most.readers, most.tweets, most.authors) != (None, None, None));
+        for found in count(feed, &wanted).await? {
+            let known = self.users.entry(found.user_id).or_default();
+            let most = wanted[&found.user_id];
+            known.readers = most.readers.map_or(known.readers, |_| Some(found.readers));
+            known.tweets = most.tweets.map_or(known.tweets, |_| Some(found.tweets));
+            known.authors = most.authors.map_or(known.authors, |_| Some(found.authors));
+        }
+        Ok(())
     }
+
+    fn known(&self, user: UserId) -> Counts {
+        self.users.get(&user).copied().unwrap_or_default()
+    }
+}
+
+/// What was counted of a user.
+struct Found {
+    user_id: UserId,
+    readers: i64,
+    tweets: i64,
+    authors: i64,
 }
 
 /// Counts what there is of users, each no further than `wanted` says.
 async fn count(
     feed: impl PgExecutor<'_>,
     wanted: &BTreeMap<UserId, Counts>,
-) -> Result<BTreeMap<UserId, Counts>, sqlx::Error> {
+) -> Result<Vec<Found>, sqlx::Error> {
     if wanted.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok(Vec::new());
     }
     let users: Vec<i64> = wanted.keys().map(|user| user.0).collect();
-    let readers: Vec<i64> = wanted.values().map(|most| most.readers).collect();
-    let tweets: Vec<i64> = wanted.values().map(|most| most.tweets).collect();
-    let authors: Vec<i64> = wanted.values().map(|most| most.authors).collect();
-    let rows = sqlx::query!(
+    let readers: Vec<i64> = wanted.values().map(|most| most.readers.unwrap_or(0)).collect();
+    let tweets: Vec<i64> = wanted.values().map(|most| most.tweets.unwrap_or(0)).collect();
+    let authors: Vec<i64> = wanted.values().map(|most| most.authors.unwrap_or(0)).collect();
+    sqlx::query_as!(
+        Found,
         r#"
         select
             wanted.user_id as "user_id!: UserId",
@@ -174,14 +237,7 @@ async fn count(
         &authors,
     )
     .fetch_all(feed)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let (readers, tweets, authors) = (row.readers, row.tweets, row.authors);
-            (row.user_id, Counts { readers, tweets, authors })
-        })
-        .collect())
+    .await
 }
 
 /// Cuts into parts of at most `events_max` events, which weigh at most `rows_max` unless one does so alone.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::ProjectionError;
 use super::apply::{Applied, ApplyError, apply};
 use super::hops::ProjectorHop;
-use super::work::{FAN_OUTS_BEGUN_MAX, Work};
+use super::work::{Counted, FAN_OUTS_BEGUN_MAX, Work, WorkError};
 use crate::bounds::Bounds;
 use crate::checkpoint::Checkpoint;
 use crate::read_model::fan_out::{self, FAN_OUTS_MAX, Stepped};
@@ -34,11 +34,19 @@ pub(super) struct Writer {
     hops: Option<Recorder<ProjectorHop>>,
     /// Until then fan-outs under way wait while there is something else to do.
     fan_outs_rest: Arc<Mutex<Option<Instant>>>,
+    counted: Arc<Mutex<Counted>>,
 }
 
 impl Writer {
     pub(super) fn new(feed: Connections, bounds: Bounds, shutdown: CancellationToken) -> Self {
-        Self { feed, bounds, shutdown, hops: None, fan_outs_rest: Arc::default() }
+        Self {
+            feed,
+            bounds,
+            shutdown,
+            hops: None,
+            fan_outs_rest: Arc::default(),
+            counted: Arc::default(),
+        }
     }
 
     pub(super) fn recording(self, hops: Recorder<ProjectorHop>) -> Self {
@@ -56,7 +64,7 @@ impl Writer {
         mut events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
         let received_at = Clock::system().now();
-        let work = Work::of(&self.feed, events, self.bounds).await.map_err(ApplyError::from)?;
+        let work = self.weigh(events).await.map_err(ApplyError::from)?;
         for count in work.transactions {
             if !work.many_read.is_empty() {
                 self.make_room_for_fan_outs(checkpoint).await?;
@@ -74,6 +82,14 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    async fn weigh(&self, events: &[RecordedEvent]) -> Result<Work, WorkError> {
+        let counted = || self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = std::mem::take(&mut *counted());
+        let work = Work::of(&self.feed, events, self.bounds, &mut known).await;
+        *counted() = known;
+        work
     }
 
     /// Goes one step on with the fan-outs under way, if there are any.
