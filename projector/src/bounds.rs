@@ -15,7 +15,7 @@ pub const FEED_KEPT_DEFAULT: i64 = 1_000;
 pub const FEED_KEPT_MAX: i64 = APPLY_MAX_ROWS;
 
 /// How many readers a tweet enters the feeds of at a time, unless told otherwise: three hundredths of a second's worth, for
-/// which everyone else's events wait at most. Twice as many per step do not raise the rate by a tenth.
+/// which everyone else's events wait. Twice as many per step do not raise the rate by a tenth.
 pub const FAN_OUT_ROWS_DEFAULT: i64 = 12_500;
 
 /// What bounds feeds, and the work on them.

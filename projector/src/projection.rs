@@ -61,7 +61,7 @@ impl ProjectionError {
 }
 
 /// See the module.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Projection {
     log: Connections,
     feed: Connections,

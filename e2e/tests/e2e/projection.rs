@@ -54,8 +54,8 @@ async fn random_histories_are_exact_however_they_arrive() {
         let log = given(&pool, history(&mut random, 700)).await;
         let now = Model::of(&log);
 
-        // Every second history is written as if everybody were read by very many.
-        let fan_out_rows = if random.random() { random.random_range(1..9) } else { 1_000 };
+        // Every history but one is written as if everybody were read by very many.
+        let fan_out_rows = if seed == 3 { 1_000 } else { random.random_range(1..9) };
         let bounds = Bounds { kept: KEPT, fan_out_rows };
         let projection =
             Projection::new(pool.clone(), pool.clone(), bounds, CancellationToken::new());

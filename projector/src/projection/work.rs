@@ -42,9 +42,8 @@ impl Work {
         counted.forget_what_is_old();
         counted.count(feed, &decoded, bounds).await?;
         let mut many_read = BTreeSet::new();
-        let weights: Vec<i64> =
-            decoded.iter().map(|event| counted.weigh(event, bounds, &mut many_read)).collect();
-        let transactions = cut(weights.into_iter(), APPLY_MAX_EVENTS, APPLY_MAX_ROWS);
+        let weights = decoded.iter().map(|event| counted.weigh(event, bounds, &mut many_read));
+        let transactions = cut(weights, APPLY_MAX_EVENTS, APPLY_MAX_ROWS);
         Ok(Self { transactions, many_read })
     }
 }
@@ -144,14 +143,8 @@ impl Counted {
                 }
                 Event::Followed(Followed { followed_id, .. })
                 | Event::Unfollowed(Unfollowed { followed_id, .. }) => {
-                    let (known, wanted) = (self.known(*followed_id), wanted.entry(*followed_id));
-                    let wanted = wanted.or_default();
-                    if known.tweets.is_none() {
-                        wanted.tweets = Some(bounds.kept);
-                    }
-                    // The follows of this run count for the tweets in it.
-                    if known.readers.is_none() {
-                        wanted.readers = Some(bounds.fan_out_rows + 1);
+                    if self.known(*followed_id).tweets.is_none() {
+                        wanted.entry(*followed_id).or_default().tweets = Some(bounds.kept);
                     }
                 }
                 Event::UserDeleted(UserDeleted { user_id }) => {
@@ -162,13 +155,12 @@ impl Counted {
                 Event::UserRegistered(_) | Event::TweetDeleted(_) => {}
             }
         }
-        wanted.retain(|_, most| (most.readers, most.tweets, most.authors) != (None, None, None));
         for found in count(feed, &wanted).await? {
             let known = self.users.entry(found.user_id).or_default();
             let most = wanted[&found.user_id];
-            known.readers = most.readers.map_or(known.readers, |_| Some(found.readers));
-            known.tweets = most.tweets.map_or(known.tweets, |_| Some(found.tweets));
-            known.authors = most.authors.map_or(known.authors, |_| Some(found.authors));
+            known.readers = most.readers.and(Some(found.readers)).or(known.readers);
+            known.tweets = most.tweets.and(Some(found.tweets)).or(known.tweets);
+            known.authors = most.authors.and(Some(found.authors)).or(known.authors);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Writing into the read model, transaction by transaction: events, and fan-outs that go on between them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -26,15 +26,15 @@ pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
 const STOP_PATIENCE: Duration = Duration::from_secs(4);
 
 /// See the module.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Writer {
     feed: Connections,
     bounds: Bounds,
     shutdown: CancellationToken,
     hops: Option<Recorder<ProjectorHop>>,
     /// Until then fan-outs under way wait while there is something else to do.
-    fan_outs_rest: Arc<Mutex<Option<Instant>>>,
-    counted: Arc<Mutex<Counted>>,
+    fan_outs_rest: Mutex<Option<Instant>>,
+    counted: Mutex<Counted>,
 }
 
 impl Writer {
@@ -44,8 +44,8 @@ impl Writer {
             bounds,
             shutdown,
             hops: None,
-            fan_outs_rest: Arc::default(),
-            counted: Arc::default(),
+            fan_outs_rest: Mutex::default(),
+            counted: Mutex::default(),
         }
     }
 

@@ -2,8 +2,9 @@
 --
 -- $1 the readers, $2 above this position, $3 and up to this one
 --
--- One range of feed_items per reader, empty for most; and what fan-outs under way have yet to bring. A reader whose floor has been raised past $2
--- comes without a tweet: what is new to them may no longer be kept.
+-- One range of feed_items per reader, empty for most; and what fan-outs under way have yet to bring. A
+-- reader whose floor has been raised past $2 comes without a tweet: what is new to them may no longer be
+-- kept.
 select
     checkpoint.position as "position: Position",
     item.user_id as "reader?: UserId",
