@@ -70,6 +70,8 @@ impl Drop for OwnBroker {
     fn drop(&mut self) {
         self.services("kill-broker");
         self.services("down --remove");
+        // What is left is an empty lock file. Nobody would look at an error here.
+        drop(std::fs::remove_dir_all(&self.local));
     }
 }
 

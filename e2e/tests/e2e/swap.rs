@@ -53,12 +53,9 @@ async fn generations(missing: i64) -> Generations {
     let mut claim = claim(&database).await;
     let Incoming { schema, database: incoming } = claim.make_next().await.unwrap();
     let pool = incoming.connect(2).await.unwrap();
-    let next = Projection::new(
-        live.clone(),
-        pool.clone(),
-        Bounds::keeping(KEPT),
-        CancellationToken::new(),
-    );
+    // Its fan-outs are under way when it goes live.
+    let bounds = Bounds { kept: KEPT, fan_out_rows: 2 };
+    let next = Projection::new(live.clone(), pool.clone(), bounds, CancellationToken::new());
     let mut reached = next.take_over().await.unwrap();
     next.apply_from_log(&mut reached, Position(head.0 - missing)).await.unwrap();
     Generations { database, live, log, claim, schema, incoming: pool, next, reached }
@@ -82,6 +79,7 @@ async fn a_generation_that_is_behind_does_not_go_live() {
     };
     let swapped = claim.swap(schema, catch_up).await.unwrap();
     assert_eq!((swapped.generation, swapped.position.0), (2, now.position));
+    assert_ne!(checkpoint::load(&generations.live).await.unwrap().under_way, None);
     feeds_are_exact(&generations.live, &now, None, &now).await;
 }
 
@@ -103,6 +101,13 @@ async fn the_projector_stands_still_from_the_last_catch_up_to_the_swap() {
                 "55P03",
                 "the projector cannot move the checkpoint: {refused}"
             );
+            transaction.rollback().await?;
+            // Nor can it go on with fan-outs.
+            let mut transaction = lent.begin().await?;
+            sqlx::query("set local lock_timeout = '100ms'").execute(&mut *transaction).await?;
+            let at = checkpoint::load(&mut *transaction).await?;
+            let held = checkpoint::hold(&mut transaction, at).await.unwrap_err();
+            assert!(held.to_string().contains("lock timeout"), "{held}");
             transaction.rollback().await?;
             // Readers go on.
             checkpoint::load(&elsewhere).await.map(|_| live.position)
