@@ -1,50 +1,45 @@
-//! A build of Rookery that runs: its programs, a database and a virtual host of its own, and a data set.
+//! A build of Rookery that runs: its programs, with a database and a virtual host of its own.
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use e2e::database::TestDatabase;
-use e2e::process::{Process, run};
+use e2e::process::Process;
 use e2e::until;
 use e2e::vhost::Vhost;
-use futures_util::future::try_join_all;
-use hyper::{Method, StatusCode};
-use serde_json::json;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::process::Command;
+use tokio::time::Instant;
 
-use crate::load::{Call, Connection};
+use crate::load::{Call, Outcome, Pace, load, send_all};
+use crate::usage;
 
-/// Of this many users each follows one.
-const FOLLOWS_ONE_IN: u32 = 5;
+/// Connections that make a data set.
+const LOADERS: usize = 32;
 
-const TWEETS_EACH: u32 = 20;
-
-/// Connections that make the data set.
-const LOADERS: u32 = 32;
-
-/// How large the data set is.
-#[derive(Debug, Clone, Copy)]
-pub struct Sizes {
-    pub users: u32,
-}
+/// The pause between two looks at how far the read model is.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// See the module.
 #[derive(Debug)]
 pub struct Build {
     pub address: SocketAddr,
-    database: TestDatabase,
-    vhost: Vhost,
+    pub database: TestDatabase,
+    pub vhost: Vhost,
     api: Process,
     projector: Process,
     folder: String,
+    looks: PgConnection,
     /// Events that were acknowledged.
-    pub acknowledged: u64,
+    acknowledged: u64,
 }
 
 impl Build {
-    /// Starts the programs in `folder` and makes the data set over HTTP.
-    pub async fn start(folder: &Path, sizes: Sizes) -> anyhow::Result<Self> {
+    /// Starts the programs in `folder`.
+    pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         let folder = std::path::absolute(folder)?.to_string_lossy().into_owned();
         for program in ["api", "projector"] {
             let path = format!("{folder}/{program}");
@@ -58,104 +53,156 @@ impl Build {
         let address = listening["http.address"].as_str().context("it says where")?.parse()?;
         let mut projector = Process::start(&format!("{folder}/projector"), &["run"], &variables);
         projector.logged("subscribed").await;
-        let mut build = Self { address, database, vhost, api, projector, folder, acknowledged: 0 };
-        build.fill(sizes).await?;
-        build.caught_up().await?;
-        Ok(build)
+        let looks = PgConnection::connect(&database.url).await?;
+        Ok(Self { address, database, vhost, api, projector, folder, looks, acknowledged: 0 })
     }
 
-    async fn fill(&mut self, Sizes { users }: Sizes) -> anyhow::Result<()> {
-        let register = |number: u32| {
-            let (username, email) = (format!("user{number}"), format!("{number}@example.org"));
-            post("/api/users/", None, &json!({ "username": username, "email": email }))
-        };
-        self.send((1..=users).map(|number| (register(number), StatusCode::CREATED))).await?;
-        let follow = |follower: u32, followed: u32| {
-            let body = json!({ "followed_id": followed });
-            (post("/api/subscriptions/follow", Some(follower), &body), StatusCode::OK)
-        };
-        let pairs = (1..=users).flat_map(|follower| {
-            (1..=users)
-                .filter(move |followed| {
-                    *followed != follower && (follower + followed) % FOLLOWS_ONE_IN == 0
-                })
-                .map(move |followed| follow(follower, followed))
-        });
-        self.send(pairs).await?;
-        let tweets = (0..TWEETS_EACH).flat_map(|number| {
-            (1..=users).map(move |author| (tweet(author, u64::from(number)), StatusCode::CREATED))
-        });
-        self.send(tweets).await
+    /// A connection to its database, with everything that a role may set as it is for others.
+    pub async fn connect(&self) -> anyhow::Result<PgConnection> {
+        Ok(PgConnection::connect(&self.database.url).await?)
     }
 
-    /// Sends `calls` over some connections at once, each of which has to be answered as it says.
-    async fn send(
+    /// Its programs: what they are called and their ids in the system.
+    pub fn programs(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let ids = [("api", self.api.id()), ("projector", self.projector.id())];
+        ids.into_iter().filter_map(|(name, id)| Some((name, id?)))
+    }
+
+    /// Counts a command that was acknowledged outside of [`Build::fill`] and [`Build::load`].
+    pub fn acknowledge(&mut self, events: u64) {
+        self.acknowledged += events;
+    }
+
+    /// Sends `commands` over some connections at once and waits until their events are readable.
+    pub async fn fill(&mut self, commands: impl Iterator<Item = Call>) -> anyhow::Result<()> {
+        self.acknowledged += send_all(self.address, LOADERS, commands).await?;
+        self.caught_up().await
+    }
+
+    /// Puts commands on it; see [`load`].
+    pub async fn load(
         &mut self,
-        calls: impl Iterator<Item = (Call, StatusCode)>,
-    ) -> anyhow::Result<()> {
-        let calls: Vec<_> = calls.collect();
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let loaders = (0..LOADERS).map(async |_| {
-            let mut connection = Connection::open(self.address).await?;
-            while let Some((call, expected)) =
-                calls.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-            {
-                let (status, body) = connection.send(call).await?;
-                let body = String::from_utf8_lossy(&body);
-                ensure!(status == *expected, "{} {}: {status}: {body}", call.method, call.path);
-            }
-            Ok(())
-        });
-        try_join_all(loaders).await?;
-        self.acknowledged += calls.len() as u64;
-        Ok(())
+        connections: usize,
+        pace: Pace,
+        turn: Duration,
+        command: impl Fn(u64) -> Call,
+    ) -> anyhow::Result<Outcome> {
+        let outcome = load(self.address, connections, pace, turn, command).await?;
+        self.acknowledged += outcome.answered;
+        Ok(outcome)
     }
 
-    /// Waits until the read model has everything, for as long as it comes closer.
-    pub async fn caught_up(&self) -> anyhow::Result<()> {
-        let mut connection = PgConnection::connect(&self.database.url).await?;
+    /// Waits until the read model has everything, for as long as it comes closer, and everything has
+    /// been delivered.
+    pub async fn caught_up(&mut self) -> anyhow::Result<()> {
         let mut lag = i64::MAX;
         while lag > 0 {
             let closer = until("the read model comes closer", async || {
-                let look =
-                    "select max(position) - (select max(position) from checkpoint) from events";
-                let now: i64 = sqlx::query_scalar(look).fetch_one(&mut connection).await.ok()?;
+                let now = self.lag().await.ok()?;
                 (now < lag).then_some(now)
             });
             lag = closer.await;
         }
+        let under_way = "select exists (select from fan_outs)";
+        until("the last fan-out ends", async || {
+            let under_way: bool =
+                sqlx::query_scalar(under_way).fetch_one(&mut self.looks).await.ok()?;
+            (!under_way).then_some(())
+        })
+        .await;
         Ok(())
+    }
+
+    /// The events that the read model does not have yet.
+    pub async fn lag(&mut self) -> anyhow::Result<i64> {
+        let look = "select coalesce((select max(position) from events), 0)
+            - (select max(position) from checkpoint)";
+        Ok(sqlx::query_scalar(look).fetch_one(&mut self.looks).await?)
+    }
+
+    /// Waits until the read model has `position` and no fan-out is under way.
+    pub async fn delivered(&mut self, position: u64) -> anyhow::Result<()> {
+        let look = "select (select max(position) from checkpoint) >= $1
+            and not exists (select from fan_outs)";
+        let position = i64::try_from(position)?;
+        let deadline = Instant::now() + Duration::from_mins(5);
+        loop {
+            let there: bool =
+                sqlx::query_scalar(look).bind(position).fetch_one(&mut self.looks).await?;
+            if there {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "position {position} is not delivered");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Rows of the feeds.
+    pub async fn feed_rows(&mut self) -> anyhow::Result<u64> {
+        let count = "select count(*) from feed_items";
+        let rows: i64 = sqlx::query_scalar(count).fetch_one(&mut self.looks).await?;
+        Ok(rows.unsigned_abs())
+    }
+
+    /// Bytes of the write-ahead log so far, of the whole server.
+    pub async fn wal(&mut self) -> anyhow::Result<f64> {
+        let look = "select (pg_current_wal_insert_lsn() - '0/0')::float8";
+        Ok(sqlx::query_scalar(look).fetch_one(&mut self.looks).await?)
+    }
+
+    /// Bytes of `table` and its indexes.
+    pub async fn disk(&mut self, table: &str) -> anyhow::Result<f64> {
+        let look = "select pg_total_relation_size($1::regclass)::float8";
+        Ok(sqlx::query_scalar(look).bind(table).fetch_one(&mut self.looks).await?)
+    }
+
+    /// Runs statements as they are, without an answer.
+    pub async fn execute(&mut self, statements: &str) -> anyhow::Result<()> {
+        sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut self.looks).await?;
+        Ok(())
+    }
+
+    /// Has the server write out what it holds, so that the next pages of everybody are logged whole
+    /// alike. It needs a role that may.
+    pub async fn checkpoint(&mut self) -> anyhow::Result<()> {
+        self.execute("checkpoint").await.context("the role of DATABASE_URL may not checkpoint")
+    }
+
+    /// Runs one of the projector's commands to its end. Gives the most memory that it had, in bytes.
+    pub async fn projector(&self, command: &str) -> anyhow::Result<u64> {
+        let child = Command::new(format!("{}/projector", self.folder))
+            .arg(command)
+            .env_clear()
+            .env("DATABASE_URL", &self.database.url)
+            .env("AMQP_URL", &self.vhost.url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let id = child.id().context("it runs")?;
+        let watch = tokio::spawn(usage::highest_memory_until_its_end(id));
+        let ended = child.wait_with_output().await?;
+        let said = [ended.stdout, ended.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        ensure!(ended.status.success(), "projector {command} ended with {}:\n{said}", ended.status);
+        Ok(watch.await?)
     }
 
     /// Holds what was acknowledged against the log, and everything against everything else, and ends.
     pub async fn prove_and_stop(mut self) -> anyhow::Result<()> {
         self.caught_up().await?;
-        let mut connection = PgConnection::connect(&self.database.url).await?;
         let stored: i64 =
-            sqlx::query_scalar("select count(*) from events").fetch_one(&mut connection).await?;
+            sqlx::query_scalar("select count(*) from events").fetch_one(&mut self.looks).await?;
         let acknowledged = self.acknowledged;
         ensure!(
             stored.unsigned_abs() == acknowledged,
             "{acknowledged} commands were acknowledged, {stored} events stored"
         );
-        let variables = [("DATABASE_URL", self.database.url.as_str())];
-        let verified = run(&format!("{}/projector", self.folder), &["verify"], &variables).await;
-        let said = String::from_utf8_lossy(&verified.stdout).into_owned();
-        ensure!(verified.status.success(), "{}: verify says:\n{said}", self.folder);
+        self.projector("verify").await?;
         self.api.kill().await;
         self.projector.kill().await;
         self.vhost.remove().await;
         Ok(())
     }
-}
-
-/// A POST of `body` by `caller`.
-pub fn post(path: &str, caller: Option<u32>, body: &serde_json::Value) -> Call {
-    let (path, body) = (path.to_owned(), Some(body.to_string()));
-    Call { method: Method::POST, path, caller: caller.map(i64::from), body }
-}
-
-/// A tweet by `author`.
-pub fn tweet(author: u32, number: u64) -> Call {
-    post("/api/tweets/", Some(author), &json!({ "content": format!("tweet {number} of {author}") }))
 }

@@ -1,102 +1,86 @@
-//! Two builds, phase by phase, by turns.
+//! Two runs, kept as JSON: what became slower beyond the noise of both.
 
-use std::path::Path;
-use std::time::Duration;
+use std::process::ExitCode;
 
-use hyper::{Method, StatusCode};
+use crate::measure::{Measure, Results, Spread};
+use crate::report;
 
-use crate::build::{Build, Sizes, tweet};
-use crate::load::{Call, Outcome, Pace, load};
-use crate::report::Report;
+/// A change of less than this much is none, however quiet the machine was.
+const SMALLEST_CHANGE: f64 = 0.05;
 
-/// How much is measured.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    pub rounds: u32,
-    pub turn: Duration,
-    pub rate: u32,
+/// Prints what both have, and fails where something became slower.
+///
+/// Ratios to the floor are compared where there is a floor, so that a machine that was busier counts
+/// less. Worse is what lies beyond the noise: the rounds of the one and of the other do not overlap, and
+/// the medians are further apart than [`SMALLEST_CHANGE`].
+pub fn compare(before: &Results, after: &Results) -> ExitCode {
+    println!("before: {}\nafter:  {}", before.machine, after.machine);
+    let mut table = report::titled(&["", "what", "unit", "before", "after", "change", ""]);
+    let mut worse = 0;
+    for new in &after.measures {
+        let Some(old) = before.measures.iter().find(|old| is_same(old, new)) else { continue };
+        let (old_spread, new_spread) = (spread(old), spread(new));
+        let verdict = verdict(old_spread, new_spread, new.more_is_better);
+        worse += u32::from(verdict == "worse");
+        let unit = if new.floor.is_some() { "of the floor" } else { &new.unit };
+        table.add_row([
+            new.target.clone(),
+            new.what.clone(),
+            unit.to_owned(),
+            old_spread.to_string(),
+            new_spread.to_string(),
+            format!("{:+.0} %", (new_spread.median / old_spread.median - 1.0) * 100.0),
+            verdict.to_owned(),
+        ]);
+    }
+    println!("{table}");
+    if worse > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// One kind of load.
-#[derive(Debug, Clone, Copy)]
-enum Phase {
-    /// First pages of feeds.
-    Reads,
-    /// Tweets as fast as they are answered.
-    Tweets,
-    /// Tweets at a rate of their own.
-    TweetsAtRate,
+fn is_same(old: &Measure, new: &Measure) -> bool {
+    old.target == new.target && old.what == new.what && old.floor.is_some() == new.floor.is_some()
 }
 
-impl Phase {
-    const ALL: [Self; 3] = [Self::Reads, Self::Tweets, Self::TweetsAtRate];
+fn spread(measure: &Measure) -> Spread {
+    measure.ratio().unwrap_or_else(|| Spread::of(measure.measured.iter().copied()))
+}
 
-    fn name(self, plan: &Plan) -> String {
-        match self {
-            Self::Reads => format!("feed reads, closed loop, {} connections", self.connections()),
-            Self::Tweets => format!("tweets, closed loop, {} connections", self.connections()),
-            Self::TweetsAtRate => format!("tweets, {} a second, open loop", plan.rate),
-        }
-    }
-
-    const fn connections(self) -> usize {
-        match self {
-            Self::Reads => 4,
-            Self::Tweets | Self::TweetsAtRate => 64,
-        }
-    }
-
-    async fn run(self, build: &mut Build, sizes: Sizes, plan: &Plan) -> anyhow::Result<Outcome> {
-        let user = |number: u64| 1 + u32::try_from(number % u64::from(sizes.users)).unwrap_or(0);
-        let read = |number: u64| {
-            let caller = Some(i64::from(user(number)));
-            Call { method: Method::GET, path: "/api/feed/".to_owned(), caller, body: None }
-        };
-        let write = |number: u64| tweet(user(number), number);
-        let (address, connections, turn) = (build.address, self.connections(), plan.turn);
-        let outcome = match self {
-            Self::Reads => {
-                load(address, connections, Pace::Closed, turn, StatusCode::OK, read).await?
-            }
-            Self::Tweets => {
-                load(address, connections, Pace::Closed, turn, StatusCode::CREATED, write).await?
-            }
-            Self::TweetsAtRate => {
-                let pace = Pace::Open { rate: plan.rate };
-                load(address, connections, pace, turn, StatusCode::CREATED, write).await?
-            }
-        };
-        if !matches!(self, Self::Reads) {
-            build.acknowledged += outcome.answered;
-        }
-        // The next one starts with nothing left to do.
-        build.caught_up().await?;
-        Ok(outcome)
+fn verdict(old: Spread, new: Spread, more_is_better: bool) -> &'static str {
+    let change = new.median / old.median - 1.0;
+    let overlap = new.lowest <= old.highest && old.lowest <= new.highest;
+    if overlap || change.abs() < SMALLEST_CHANGE {
+        "same"
+    } else if (change > 0.0) == more_is_better {
+        "better"
+    } else {
+        "worse"
     }
 }
 
-/// Compares the builds in two folders and prints what was found.
-pub async fn compare(before: &Path, after: &Path, sizes: Sizes, plan: &Plan) -> anyhow::Result<()> {
-    eprintln!("making two data sets of {} users", sizes.users);
-    let mut builds = [Build::start(before, sizes).await?, Build::start(after, sizes).await?];
-    let mut report = Report::default();
-    for phase in Phase::ALL {
-        let name = phase.name(plan);
-        let mut outcomes = [Vec::new(), Vec::new()];
-        for round in 1..=plan.rounds {
-            eprintln!("{name}: round {round} of {}", plan.rounds);
-            // Who begins changes from round to round.
-            for turn in 0..2 {
-                let which = usize::try_from((round + turn) % 2)?;
-                outcomes[which].push(phase.run(&mut builds[which], sizes, plan).await?);
-            }
-        }
-        report.add(&name, &outcomes);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(numbers: [f64; 3]) -> Spread {
+        Spread::of(numbers)
     }
-    let [before, after] = builds;
-    before.prove_and_stop().await?;
-    after.prove_and_stop().await?;
-    println!("{report}");
-    println!("every acknowledged command is one event in the log, and verify found no differences");
-    Ok(())
+
+    #[test]
+    fn rounds_that_overlap_are_noise() {
+        assert_eq!(verdict(of([1.0, 2.0, 3.0]), of([2.9, 4.0, 5.0]), true), "same");
+    }
+
+    #[test]
+    fn what_is_worse_depends_on_what_is_measured() {
+        let (low, high) = (of([1.0, 1.1, 1.2]), of([2.0, 2.1, 2.2]));
+        assert_eq!(verdict(low, high, true), "better");
+        assert_eq!(verdict(low, high, false), "worse");
+        assert_eq!(verdict(high, low, true), "worse");
+        assert_eq!(verdict(high, low, false), "better");
+    }
+
+    #[test]
+    fn a_small_change_is_none_on_a_quiet_machine() {
+        assert_eq!(verdict(of([1.0, 1.0, 1.0]), of([1.04, 1.04, 1.04]), false), "same");
+    }
 }

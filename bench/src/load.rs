@@ -16,20 +16,79 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 /// The longest latency that is told from longer ones, and three digits of it.
 const LATENCY_MAX_US: u64 = 60_000_000;
 
-/// A request to be sent.
+/// A request to be sent, and the status that it has to be answered with.
 #[derive(Debug, Clone)]
 pub struct Call {
-    pub method: Method,
-    pub path: String,
-    pub caller: Option<i64>,
+    method: Method,
+    path: String,
+    caller: Option<u32>,
     /// JSON.
-    pub body: Option<String>,
+    body: Option<String>,
+    /// The position that the answer has to be exact at.
+    min_position: Option<u64>,
+    expected: StatusCode,
+}
+
+impl Call {
+    /// The first page of the feed of `reader`.
+    pub fn feed(reader: u32) -> Self {
+        Self {
+            method: Method::GET,
+            path: "/api/feed/".to_owned(),
+            caller: Some(reader),
+            body: None,
+            min_position: None,
+            expected: StatusCode::OK,
+        }
+    }
+
+    /// A tweet by `author`. `number` makes it another one than the last.
+    pub fn tweet(author: u32, number: u64) -> Self {
+        let content = format!("tweet {number} of {author}");
+        Self::post("/api/tweets/", Some(author), &json!({ "content": content }))
+    }
+
+    /// The registration of a user with this number in their name.
+    pub fn register(number: u32) -> Self {
+        let (username, email) = (format!("user{number}"), format!("{number}@example.org"));
+        Self::post("/api/users/", None, &json!({ "username": username, "email": email }))
+    }
+
+    /// That `follower` follows `followed`.
+    pub fn follow(follower: u32, followed: u32) -> Self {
+        let body = json!({ "followed_id": followed });
+        let follow = Self::post("/api/subscriptions/follow", Some(follower), &body);
+        Self { expected: StatusCode::OK, ..follow }
+    }
+
+    /// What the server that is the floor of streams sends to all of them.
+    pub fn message(text: &str) -> Self {
+        let message = Self::post("/message", None, &json!(null));
+        Self { body: Some(text.to_owned()), expected: StatusCode::OK, ..message }
+    }
+
+    fn post(path: &str, caller: Option<u32>, body: &serde_json::Value) -> Self {
+        Self {
+            method: Method::POST,
+            path: path.to_owned(),
+            caller,
+            body: Some(body.to_string()),
+            min_position: None,
+            expected: StatusCode::CREATED,
+        }
+    }
+
+    /// The same, answered once the read model has reached `position`.
+    pub fn at_least(self, position: u64) -> Self {
+        Self { min_position: Some(position), ..self }
+    }
 }
 
 /// What a load brought about.
@@ -37,9 +96,17 @@ pub struct Call {
 pub struct Outcome {
     /// Answered as expected, warm-up and all.
     pub answered: u64,
+    /// Without the warm-up.
     pub per_second: f64,
     /// In microseconds, without the warm-up.
     pub latencies: Histogram<u64>,
+}
+
+impl Outcome {
+    /// The latency in milliseconds that this share of the requests did not exceed.
+    pub fn milliseconds(&self, quantile: f64) -> f64 {
+        self.latencies.value_at_quantile(quantile) as f64 / 1_000.0
+    }
 }
 
 /// How requests come.
@@ -69,12 +136,16 @@ impl Connection {
         Ok(Self { sender, host: address.to_string() })
     }
 
-    /// Sends `call` and reads the answer to its end.
-    pub async fn send(&mut self, call: &Call) -> anyhow::Result<(StatusCode, Bytes)> {
+    /// Sends `call` and reads the answer to its end. Gives the log's position after a command, or the
+    /// one that a read is exact at. A status that was not expected is an error.
+    pub async fn send(&mut self, call: &Call) -> anyhow::Result<u64> {
         let mut request =
             Request::builder().method(&call.method).uri(&call.path).header("host", &self.host);
         if let Some(caller) = call.caller {
             request = request.header("x-user-id", caller);
+        }
+        if let Some(position) = call.min_position {
+            request = request.header("x-min-log-position", position);
         }
         if call.body.is_some() {
             request = request.header("content-type", "application/json");
@@ -83,18 +154,24 @@ impl Connection {
         self.sender.ready().await?;
         let answer = self.sender.send_request(request.body(body)?).await?;
         let status = answer.status();
-        Ok((status, answer.into_body().collect().await?.to_bytes()))
+        let position = answer.headers().get("x-log-position").and_then(|it| it.to_str().ok());
+        let position = position.and_then(|position| position.parse().ok()).unwrap_or(0);
+        let body = answer.into_body().collect().await?.to_bytes();
+        if status != call.expected {
+            let (method, path, said) = (&call.method, &call.path, String::from_utf8_lossy(&body));
+            bail!("{method} {path}: {status}: {said}");
+        }
+        Ok(position)
     }
 }
 
 /// Puts load on `address` for a third of `turn` that is not counted, and then for `turn`. `call` makes
-/// the request of each number; an answer other than `expected` ends it.
+/// the request of each number; an unexpected answer ends it.
 pub async fn load(
     address: SocketAddr,
     connections: usize,
     pace: Pace,
     turn: Duration,
-    expected: StatusCode,
     call: impl Fn(u64) -> Call,
 ) -> anyhow::Result<Outcome> {
     let opened = (0..connections).map(|_| Connection::open(address));
@@ -114,22 +191,13 @@ pub async fn load(
                 }
             };
             if meant >= end {
-                return Ok((answered, latencies));
+                return anyhow::Ok((answered, latencies));
             }
             // Not in closed loop: a timer that is due already still waits for the next millisecond.
             if matches!(pace, Pace::Open { .. }) {
                 sleep_until(meant).await;
             }
-            let call = call(number);
-            let (status, body) = connection.send(&call).await?;
-            if status != expected {
-                bail!(
-                    "{} {}: {status}: {}",
-                    call.method,
-                    call.path,
-                    String::from_utf8_lossy(&body)
-                );
-            }
+            connection.send(&call(number)).await?;
             answered += 1;
             if meant >= counted_from {
                 let took = u64::try_from(meant.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -146,4 +214,24 @@ pub async fn load(
     }
     let per_second = latencies.len() as f64 / turn.as_secs_f64();
     Ok(Outcome { answered, per_second, latencies })
+}
+
+/// Sends `calls` over `connections` at once, each as soon as one is free.
+pub async fn send_all(
+    address: SocketAddr,
+    connections: usize,
+    calls: impl Iterator<Item = Call>,
+) -> anyhow::Result<u64> {
+    let calls = std::sync::Mutex::new(calls);
+    let next = || calls.lock().ok().and_then(|mut calls| calls.next());
+    let workers = (0..connections).map(async |_| {
+        let mut connection = Connection::open(address).await?;
+        let mut sent = 0;
+        while let Some(call) = next() {
+            connection.send(&call).await?;
+            sent += 1;
+        }
+        anyhow::Ok(sent)
+    });
+    Ok(try_join_all(workers).await?.into_iter().sum())
 }

@@ -46,6 +46,12 @@ impl Process {
         Self { child: spawn(program, arguments, variables, output, log), log: Arc::default() }
     }
 
+    /// Its id in the system.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// What it has logged so far, a line each.
     #[must_use]
     pub fn log(&self) -> Vec<String> {

@@ -1,0 +1,155 @@
+//! What was measured, as it is kept and compared.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Machine;
+use crate::usage::Processors;
+
+/// A run of some targets.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Results {
+    pub machine: Machine,
+    pub settings: Settings,
+    pub measures: Vec<Measure>,
+}
+
+/// How it was measured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Settings {
+    pub rounds: u32,
+    pub seconds: f64,
+    pub users: u32,
+    pub readers: u32,
+    pub followers: u32,
+    pub streams: u32,
+    pub seed: u64,
+}
+
+impl Settings {
+    /// How long one turn takes.
+    pub fn turn(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+}
+
+/// One figure, of the product and of what it is compared with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Measure {
+    /// As in `T1`; of a figure without a target, empty.
+    pub target: String,
+    pub what: String,
+    pub unit: String,
+    /// One value a round.
+    pub measured: Vec<f64>,
+    pub floor: Option<Floor>,
+    pub bound: Option<Bound>,
+    /// While the product was measured.
+    pub processors: Option<Processors>,
+    /// Whether more is better. What got worse is told by it.
+    pub more_is_better: bool,
+}
+
+/// What a measure is divided by.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Floor {
+    pub what: String,
+    /// One value a round, measured in turn with the product.
+    pub values: Vec<f64>,
+}
+
+/// What a ratio is held against, or, without a floor, the value itself.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Bound {
+    /// Whether `value` is within it.
+    pub fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+}
+
+impl Measure {
+    /// A figure for which more is better.
+    pub fn rate(target: &str, what: impl Into<String>, unit: &str, measured: Vec<f64>) -> Self {
+        let more_is_better = true;
+        Self { more_is_better, ..Self::cost(target, what, unit, measured) }
+    }
+
+    /// A figure for which less is better.
+    pub fn cost(target: &str, what: impl Into<String>, unit: &str, measured: Vec<f64>) -> Self {
+        Self {
+            target: target.to_owned(),
+            what: what.into(),
+            unit: unit.to_owned(),
+            measured,
+            floor: None,
+            bound: None,
+            processors: None,
+            more_is_better: false,
+        }
+    }
+
+    /// The same beside a floor.
+    pub fn beside(self, what: &str, values: Vec<f64>) -> Self {
+        Self { floor: Some(Floor { what: what.to_owned(), values }), ..self }
+    }
+
+    /// The same with what it is held against.
+    pub fn bound(self, bound: Bound) -> Self {
+        Self { bound: Some(bound), ..self }
+    }
+
+    /// The same with the processors in use in each round.
+    pub fn with(self, processors: &[Processors]) -> Self {
+        Self { processors: Some(Processors::average(processors)), ..self }
+    }
+
+    /// Product ÷ floor, of each round.
+    pub fn ratio(&self) -> Option<Spread> {
+        let floor = self.floor.as_ref()?;
+        let ratios = self.measured.iter().zip(&floor.values).map(|(value, floor)| value / floor);
+        Some(Spread::of(ratios))
+    }
+
+    /// Whether it is within its bound, if it has one.
+    pub fn holds(&self) -> Option<bool> {
+        let value = self.ratio().unwrap_or_else(|| Spread::of(self.measured.iter().copied()));
+        Some(self.bound?.holds(value.median))
+    }
+}
+
+/// The median of some numbers, and the lowest and highest.
+#[derive(Debug, Clone, Copy)]
+pub struct Spread {
+    pub lowest: f64,
+    pub median: f64,
+    pub highest: f64,
+}
+
+impl Spread {
+    /// That of `numbers`; not a number where there are none.
+    pub fn of(numbers: impl IntoIterator<Item = f64>) -> Self {
+        let mut numbers: Vec<f64> = numbers.into_iter().collect();
+        numbers.sort_by(f64::total_cmp);
+        let at = |index: usize| numbers.get(index).copied().unwrap_or(f64::NAN);
+        let count = numbers.len();
+        Self { lowest: at(0), median: at(count / 2), highest: at(count.saturating_sub(1)) }
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { lowest, median, highest } = self;
+        let digits = if *median < 100.0 { 2 } else { 0 };
+        write!(f, "{median:.digits$} ({lowest:.digits$} to {highest:.digits$})")
+    }
+}

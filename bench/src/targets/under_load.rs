@@ -1,0 +1,177 @@
+//! T5: from the POST's answer until the followers can read it, while many write; and from a
+//! command's decision until its message has reached a consumer of one's own.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use events::Clock;
+use futures_util::StreamExt;
+use futures_util::future::try_join_all;
+use hdrhistogram::Histogram;
+use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Plan, memory};
+use crate::build::Build;
+use crate::load::{Call, Connection, Pace, load};
+use crate::measure::{Bound, Measure};
+use crate::usage::Meter;
+
+/// Tweets a second, each to so many readers.
+const RATE: u32 = 1_000;
+const FOLLOWERS: u32 = 100;
+
+/// Connections over which they come.
+const CONNECTIONS: usize = 64;
+
+/// Probes a second: tweets whose arrival with a follower is waited for.
+const PROBES: u32 = 100;
+
+/// Probes that may be under way at once.
+const PROBERS: u32 = 32;
+
+/// Events a second for the consumer, besides one at a time.
+const CONSUMED_RATE: u32 = 5_000;
+
+const LATENCY_MAX_US: u64 = 60_000_000;
+
+pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
+    let users = plan.settings.users.max(2 * FOLLOWERS);
+    let mut build = Build::start(&plan.folder).await?;
+    build.fill((1..=users).map(Call::register)).await?;
+    // Each is followed by the next ones, round the circle.
+    let follows = (0..users).flat_map(|author| {
+        (1..=FOLLOWERS).map(move |step| Call::follow(1 + (author + step) % users, 1 + author))
+    });
+    build.fill(follows).await?;
+
+    let (mut p50, mut p99, mut processors) = (vec![], vec![], vec![]);
+    for _ in plan.rounds("tweets at a rate of their own") {
+        let meter = Meter::start(&build);
+        let tweet =
+            |number: u64| Call::tweet(1 + u32::try_from(number).unwrap_or(0) % users, number);
+        let (pace, turn) = (Pace::Open { rate: RATE - PROBES }, plan.turn());
+        let (others, (probes, latencies)) = tokio::try_join!(
+            load(build.address, CONNECTIONS, pace, turn, tweet),
+            probe(&build, users, turn),
+        )?;
+        processors.push(meter.stop());
+        build.acknowledge(others.answered + probes);
+        build.caught_up().await?;
+        p50.push(latencies.value_at_quantile(0.5) as f64 / 1e3);
+        p99.push(latencies.value_at_quantile(0.99) as f64 / 1e3);
+    }
+    let memory = memory(&build, "tweets at a rate of their own");
+    let what = format!("from the answer until readable, {RATE} tweets/s to {FOLLOWERS} each");
+    let mut measures = vec![
+        Measure::cost("", format!("{what}, p50"), "ms", p50),
+        Measure::cost("T5", format!("{what}, p99"), "ms", p99)
+            .bound(Bound::AtMost(100.0))
+            .with(&processors),
+    ];
+    measures.extend(memory);
+    for rate in [1, CONSUMED_RATE] {
+        measures.extend(consumed(plan, &mut build, users, rate).await?);
+    }
+    build.prove_and_stop().await?;
+    Ok(measures)
+}
+
+/// Tweets, and for each the time until the last of its followers has it. Gives how many there were.
+async fn probe(build: &Build, users: u32, turn: Duration) -> anyhow::Result<(u64, Histogram<u64>)> {
+    let began = Instant::now();
+    let (counted_from, end) = (began + turn / 3, began + turn / 3 + turn);
+    let prober = async |first: u32| {
+        let mut latencies = Histogram::<u64>::new_with_max(LATENCY_MAX_US, 3)?;
+        let (mut author, mut reader) =
+            (Connection::open(build.address).await?, Connection::open(build.address).await?);
+        let mut sent = 0;
+        for number in (first..).step_by(PROBERS as usize) {
+            let meant = began + Duration::from_secs_f64(f64::from(number) / f64::from(PROBES));
+            if meant >= end {
+                break;
+            }
+            sleep_until(meant).await;
+            let by = number % users;
+            let position = author.send(&Call::tweet(1 + by, number.into())).await?;
+            let answered = Instant::now();
+            sent += 1;
+            let last = 1 + (by + FOLLOWERS) % users;
+            reader.send(&Call::feed(last).at_least(position)).await?;
+            if meant >= counted_from {
+                let took = u64::try_from(answered.elapsed().as_micros())?;
+                latencies.saturating_record(took);
+            }
+        }
+        anyhow::Ok((sent, latencies))
+    };
+    let ends = try_join_all((0..PROBERS).map(prober)).await?;
+    let mut latencies = Histogram::<u64>::new_with_max(LATENCY_MAX_US, 3)?;
+    let mut sent = 0;
+    for (count, of_one) in ends {
+        sent += count;
+        latencies.add(of_one)?;
+    }
+    Ok((sent, latencies))
+}
+
+/// From an event's `recorded_at`, which is before its commit, until a consumer with a queue of its
+/// own has the message, at so many events a second.
+async fn consumed(
+    plan: &Plan,
+    build: &mut Build,
+    users: u32,
+    rate: u32,
+) -> anyhow::Result<Vec<Measure>> {
+    let (mut means, mut p99s) = (vec![], vec![]);
+    for _ in plan.rounds(&format!("a consumer of one's own, {rate} events/s")) {
+        let connection = build.vhost.connect().await;
+        let channel = connection.create_channel().await?;
+        let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let queue = channel.queue_declare("".into(), exclusive, FieldTable::default()).await?;
+        let (name, everything) = (queue.name().clone(), "#".into());
+        let exchange = events::amqp::EXCHANGE.into();
+        let bind = QueueBindOptions::default();
+        channel.queue_bind(name.clone(), exchange, everything, bind, FieldTable::default()).await?;
+        let itself = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let mut consumer =
+            channel.basic_consume(name, "bench".into(), itself, FieldTable::default()).await?;
+
+        let turn = plan.turn().max(Duration::from_secs(10 / u64::from(rate.min(10))));
+        let tweet =
+            |number: u64| Call::tweet(1 + u32::try_from(number).unwrap_or(0) % users, number);
+        let loading = load(build.address, CONNECTIONS, Pace::Open { rate }, turn, tweet);
+        tokio::pin!(loading);
+        let mut latencies = Histogram::<u64>::new_with_max(LATENCY_MAX_US, 3)?;
+        let (mut arrived, mut expected) = (0, None);
+        while expected != Some(arrived) {
+            tokio::select! {
+                outcome = &mut loading, if expected.is_none() => expected = Some(outcome?.answered),
+                delivery = consumer.next() => {
+                    let delivery = delivery.context("the consumer was cancelled")??;
+                    let now = Clock::system().now();
+                    let events: Vec<serde_json::Value> = serde_json::from_slice(&delivery.data)?;
+                    for event in events {
+                        let time = event["time"].as_str().context("it has a time")?;
+                        let took = now - time.parse::<DateTime<Utc>>()?;
+                        let took = took.num_microseconds().unwrap_or(0).unsigned_abs();
+                        latencies.saturating_record(took);
+                        arrived += 1;
+                    }
+                }
+            }
+        }
+        build.acknowledge(arrived);
+        build.caught_up().await?;
+        connection.close(200, "done".into()).await?;
+        means.push(latencies.mean() / 1e3);
+        p99s.push(latencies.value_at_quantile(0.99) as f64 / 1e3);
+    }
+    let what = format!("from an event's time until a consumer has it, {rate} events/s");
+    Ok(vec![
+        Measure::cost("", format!("{what}, mean"), "ms", means),
+        Measure::cost("", format!("{what}, p99"), "ms", p99s),
+    ])
+}
