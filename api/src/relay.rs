@@ -30,6 +30,10 @@ use publisher::{Published, Publisher};
 /// publishing and confirming each happen once for many events and memory stays small.
 const RELAY_BATCH_MAX: usize = 1_024;
 
+/// While events keep coming, a round begins at most so often: each costs the log, the broker and the projector
+/// about the same, however many events it has. The first event after a pause goes out at once, a full batch too.
+const ROUND_EVERY: Duration = Duration::from_millis(10);
+
 /// How long a leader may be silent before another relay takes over.
 const LEASE: Duration = Duration::from_secs(3);
 
@@ -232,7 +236,10 @@ impl Relay {
         }
         let mut renewed = Instant::now();
         let mut refusals = Refusals::default();
+        let mut next_round = Instant::now();
         loop {
+            self.gather(cursor.position, next_round, shutdown).await;
+            next_round = Instant::now() + ROUND_EVERY;
             // Once more after being asked to stop: what was appended until then goes out, and a
             // longer backlog waits in the log for the next relay.
             let last_round = shutdown.is_cancelled();
@@ -276,6 +283,27 @@ impl Relay {
                 renewed = Instant::now();
                 self.look_at_queue(publisher).await?;
             }
+        }
+    }
+
+    /// Waits until `next_round`, or until there is a full batch after `cursor`.
+    async fn gather(
+        &mut self,
+        cursor: Position,
+        next_round: Instant,
+        shutdown: &CancellationToken,
+    ) {
+        if Instant::now() >= next_round {
+            return;
+        }
+        let is_full = |head: &Position| {
+            usize::try_from(head.0 - cursor.0).is_ok_and(|waiting| waiting >= RELAY_BATCH_MAX)
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(next_round) => {}
+            // An error says that nobody tells us of the log any more: the process is stopping.
+            _ = self.log_head.wait_for(is_full) => {}
+            () = shutdown.cancelled() => {}
         }
     }
 

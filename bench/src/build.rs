@@ -73,10 +73,23 @@ impl Build {
         self.acknowledged += events;
     }
 
-    /// Sends `commands` over some connections at once and waits until their events are readable.
+    /// Sends `commands` over some connections at once and waits until their events are readable, and the
+    /// server knows of its tables what it would know a minute later by itself.
     pub async fn fill(&mut self, commands: impl Iterator<Item = Call>) -> anyhow::Result<()> {
-        self.acknowledged += send_all(self.address, LOADERS, commands).await?;
-        self.caught_up().await
+        self.send_all(LOADERS, commands).await?;
+        self.caught_up().await?;
+        self.execute("vacuum (analyze)").await
+    }
+
+    /// Sends `commands` over so many `connections` at once. Gives the position of the last.
+    pub async fn send_all(
+        &mut self,
+        connections: usize,
+        commands: impl Iterator<Item = Call>,
+    ) -> anyhow::Result<u64> {
+        let sent = send_all(self.address, connections, commands).await?;
+        self.acknowledged += sent.count;
+        Ok(sent.highest)
     }
 
     /// Puts commands on it; see [`load`].

@@ -216,22 +216,34 @@ pub async fn load(
     Ok(Outcome { answered, per_second, latencies })
 }
 
+/// Calls that were answered as expected.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sent {
+    pub count: u64,
+    /// The highest position among their answers.
+    pub highest: u64,
+}
+
 /// Sends `calls` over `connections` at once, each as soon as one is free.
 pub async fn send_all(
     address: SocketAddr,
     connections: usize,
     calls: impl Iterator<Item = Call>,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<Sent> {
     let calls = std::sync::Mutex::new(calls);
     let next = || calls.lock().ok().and_then(|mut calls| calls.next());
     let workers = (0..connections).map(async |_| {
         let mut connection = Connection::open(address).await?;
-        let mut sent = 0;
+        let mut sent = Sent::default();
         while let Some(call) = next() {
-            connection.send(&call).await?;
-            sent += 1;
+            sent.highest = connection.send(&call).await?.max(sent.highest);
+            sent.count += 1;
         }
         anyhow::Ok(sent)
     });
-    Ok(try_join_all(workers).await?.into_iter().sum())
+    let ends = try_join_all(workers).await?.into_iter();
+    Ok(ends.fold(Sent::default(), |all, one| Sent {
+        count: all.count + one.count,
+        highest: all.highest.max(one.highest),
+    }))
 }

@@ -6,15 +6,17 @@ use tokio::time::Instant;
 use super::{Plan, memory};
 use crate::build::Build;
 use crate::floors::fan_out;
-use crate::load::{Call, Connection};
+use crate::load::Call;
 use crate::measure::{Bound, Measure};
 use crate::usage::Meter;
 
 /// Who writes. Everyone reads it, the author too.
 const AUTHOR: u32 = 1;
 
-/// Tweets in a round.
+/// Tweets in a round, and the connections over which they come: all are there long before the last is
+/// delivered.
 const TWEETS: u64 = 100;
+const CONNECTIONS: usize = 16;
 
 pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
     let readers = plan.settings.readers;
@@ -32,13 +34,9 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
         let (rows_before, wal_before) = (build.feed_rows().await?, build.wal().await?);
         let meter = Meter::start(&build);
         let began = Instant::now();
-        let mut connection = Connection::open(build.address).await?;
-        let (mut first, mut last) = (0, 0);
-        for number in 0..TWEETS {
-            last = connection.send(&Call::tweet(AUTHOR, number)).await?;
-            first = if first == 0 { last } else { first };
-        }
-        build.acknowledge(TWEETS);
+        let tweets = (0..TWEETS).map(|number| Call::tweet(AUTHOR, number));
+        let last = build.send_all(CONNECTIONS, tweets).await?;
+        let first = last + 1 - TWEETS;
         build.delivered(last).await?;
         let took = began.elapsed();
         processors.push(meter.stop());

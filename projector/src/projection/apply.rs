@@ -13,6 +13,7 @@ use sqlx::{Connection, PgConnection};
 use crate::changes::{Changes, FeedChanges};
 use crate::checkpoint::{self, AdvanceError, Checkpoint, Fenced};
 use crate::projection::work::WorkError;
+use crate::read_model::floor::FannedOut;
 use crate::read_model::{fan_out, feed_items, floor, follows, tweets, users};
 
 /// Why a run was not applied. Nothing of it was, then.
@@ -140,16 +141,16 @@ async fn write(
     write_users_and_tweets(transaction, changes).await?;
     fan_out::end_of_deleted(transaction, in_feeds, under_way).await?;
     fan_out::begin(transaction, &in_feeds.begun).await?;
-    let fanned_out = feed_items::fan_out(transaction, in_feeds).await?;
+    let rows = feed_items::fan_out(transaction, in_feeds).await?;
     write_follows(transaction, changes, in_feeds).await?;
     feed_items::remove_unfollowed(transaction, in_feeds).await?;
     floor::raise_for_long_authors(transaction, in_feeds, kept).await?;
     let backfilled = feed_items::backfill(transaction, in_feeds, kept, under_way).await?;
     feed_items::remove_of_deleted(transaction, in_feeds).await?;
 
-    let grown = fanned_out.sampled.into_iter().chain(backfilled.sampled).collect::<Vec<_>>();
-    floor::trim(transaction, &grown, kept).await?;
-    Ok(fanned_out.delivered + backfilled.delivered)
+    let fanned_out = FannedOut { tweets: &in_feeds.delivered, rows };
+    floor::trim(transaction, fanned_out, &backfilled.sampled, kept).await?;
+    Ok(rows + backfilled.delivered)
 }
 
 async fn write_users_and_tweets(

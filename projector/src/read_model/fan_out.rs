@@ -17,8 +17,7 @@ use sqlx::{Connection, PgConnection, PgExecutor};
 use crate::bounds::Bounds;
 use crate::changes::FeedChanges;
 use crate::checkpoint::{self, AdvanceError, Checkpoint};
-use crate::read_model::feed_items::SAMPLE_MASK;
-use crate::read_model::floor;
+use crate::read_model::floor::{self, FannedOut, ROWS_PER_LOOK};
 
 /// The most fan-outs under way. Each is looked at by every page of its author's readers; beyond, new ones wait until
 /// others have ended.
@@ -114,11 +113,11 @@ pub async fn step(
         "src/read_model/fan_out/step.sql",
         under_way.0,
         bounds.fan_out_rows,
-        SAMPLE_MASK
+        ROWS_PER_LOOK - 1
     )
     .fetch_one(&mut *transaction)
     .await?;
-    floor::trim(&mut transaction, &step.sampled, bounds.kept).await?;
+    floor::trim(&mut transaction, FannedOut::NONE, &step.sampled, bounds.kept).await?;
     let checkpoint =
         checkpoint::set_under_way(&mut *transaction, checkpoint, step.under_way).await?;
     let applied_at = Clock::system().now();

@@ -8,14 +8,9 @@ use events::TweetId;
 use sqlx::PgConnection;
 
 use crate::changes::{FeedChanges, columns};
+use crate::read_model::floor::ROWS_PER_LOOK;
 
-/// One delivered row in 256, chosen by a hash of reader and tweet, has the size of its feed looked
-/// at. A count per feed would be one more write per reader and batch; like this a feed is found a
-/// quarter above the cap on average, and the look costs each delivered row about four index entries
-/// read.
-pub(crate) const SAMPLE_MASK: i64 = 255;
-
-/// What a statement delivered.
+/// What a statement delivered that returns its rows.
 #[derive(Debug, Default)]
 pub(crate) struct Delivered {
     pub delivered: u64,
@@ -23,21 +18,20 @@ pub(crate) struct Delivered {
     pub sampled: Vec<i64>,
 }
 
-/// Delivers the tweets of this run to those who followed their authors before it.
+/// Delivers the tweets of this run to those who followed their authors before it. Returns how many rows that were.
 pub(crate) async fn fan_out(
     transaction: &mut PgConnection,
     changes: &FeedChanges,
-) -> Result<Delivered, sqlx::Error> {
+) -> Result<u64, sqlx::Error> {
     let (tweets, authors): (Vec<i64>, Vec<i64>) =
         changes.delivered.iter().map(|(tweet, author)| (tweet.0, author.0)).unzip();
     if tweets.is_empty() {
-        return Ok(Delivered::default());
+        return Ok(0);
     }
-    let row =
-        sqlx::query_file!("src/read_model/feed_items/fan_out.sql", &tweets, &authors, SAMPLE_MASK)
-            .fetch_one(transaction)
-            .await?;
-    Ok(Delivered { delivered: row.delivered.unsigned_abs(), sampled: row.sampled })
+    let done = sqlx::query_file!("src/read_model/feed_items/fan_out.sql", &tweets, &authors)
+        .execute(transaction)
+        .await?;
+    Ok(done.rows_affected())
 }
 
 /// Delivers to those who began to follow in this run what is there, from their floor up, but not what a fan-out
@@ -56,7 +50,7 @@ pub(crate) async fn backfill(
         "src/read_model/feed_items/backfill.sql",
         &readers,
         &authors,
-        SAMPLE_MASK,
+        ROWS_PER_LOOK - 1,
         kept,
         under_way.map(|tweet| tweet.0)
     )

@@ -7,9 +7,19 @@
 //! Below the floor that a feed had there is nothing to remove, so the index is entered there: while
 //! somebody holds an old snapshot, every row that was ever removed is still in it.
 
+use events::{TweetId, UserId};
 use sqlx::PgConnection;
 
 use crate::changes::{FeedChanges, columns};
+
+/// One delivered row in so many has the size of its feed looked at. A count per feed would be one more write per reader
+/// and batch; like this a feed is found a quarter above the cap on average, and the look costs each delivered row about
+/// four index entries read. A power of two.
+pub(crate) const ROWS_PER_LOOK: i64 = 256;
+
+/// 2^64 divided by the golden ratio, as a signed number: multiples of it spread evenly (Knuth, The Art of Computer
+/// Programming, volume 3, section 6.4).
+const GOLDEN_RATIO: i64 = -7_046_029_254_386_353_131;
 
 /// Raises the floors of readers who began to follow an author with more than `kept` tweets, so that
 /// what such an author brings in is bounded too.
@@ -64,50 +74,75 @@ pub(crate) async fn raise_for_long_authors(
     Ok(())
 }
 
-/// Cuts the feeds of `users` back to their newest `kept` rows, where they have more.
+/// What a fan-out brought, of which some feeds are due for a look.
+pub(crate) struct FannedOut<'a> {
+    pub tweets: &'a [(TweetId, UserId)],
+    pub rows: u64,
+}
+
+impl FannedOut<'_> {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self { tweets: &[], rows: 0 };
+
+    /// Into how many ranges of ids the readers are divided, one of which is looked at for each tweet; `None` when no
+    /// feed is due. A few rows are looked at as often as many, but seldom, and then a larger part of them, so that not
+    /// every small transaction asks the database about it.
+    fn ranges(&self) -> Option<i64> {
+        let (last, _) = self.tweets.last()?;
+        let ranges = i64::try_from(self.rows).ok()?.clamp(1, ROWS_PER_LOOK);
+        // Any spread will do: tweets of one author may come in any rhythm.
+        let spread = last.0.wrapping_mul(GOLDEN_RATIO).rotate_left(32).rem_euclid(ROWS_PER_LOOK);
+        (spread < ranges).then_some(ranges)
+    }
+}
+
+/// Cuts feeds that have grown back to their newest `kept` rows, where they have more: those that are due after
+/// `fanned_out`, and those of `grown`.
 pub(crate) async fn trim(
     transaction: &mut PgConnection,
-    users: &[i64],
+    fanned_out: FannedOut<'_>,
+    grown: &[i64],
     kept: i64,
 ) -> Result<(), sqlx::Error> {
-    if users.is_empty() {
+    let ranges = fanned_out.ranges();
+    if ranges.is_none() && grown.is_empty() {
         return Ok(());
     }
-    sqlx::query!(
-        r#"
-        with higher as materialized (
-            select distinct grown.user_id, beyond.tweet_id + 1 as floor
-            from unnest($1::bigint[]) as grown (user_id)
-            cross join lateral (
-                select tweet_id from feed_items
-                where feed_items.user_id = grown.user_id
-                order by user_id desc, tweet_id desc
-                offset $2 limit 1
-            ) as beyond
-        ), raised as (
-            insert into floors (user_id, floor)
-            select user_id, floor from higher
-            on conflict (user_id) do update set floor = greatest(floors.floor, excluded.floor)
-        )
-        delete from feed_items where ctid = any(array(
-            select item.ctid
-            from higher
-            left join lateral (
-                select floor from floors where floors.user_id = higher.user_id limit 1
-            ) as before on true
-            cross join lateral (
-                select ctid from feed_items
-                where feed_items.user_id = higher.user_id
-                    and feed_items.tweet_id >= coalesce(before.floor, 0)
-                    and feed_items.tweet_id < higher.floor
-                offset 0
-            ) as item
-        ))
-        "#,
-        users,
+    let due = if ranges.is_some() { fanned_out.tweets } else { &[] };
+    let (tweets, authors): (Vec<i64>, Vec<i64>) =
+        due.iter().map(|(tweet, author)| (tweet.0, author.0)).unzip();
+    sqlx::query_file!(
+        "src/read_model/floor/trim.sql",
+        &tweets,
+        &authors,
+        grown,
         kept,
+        ranges.unwrap_or(ROWS_PER_LOOK)
     )
     .execute(transaction)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The looks per row of many transactions of so many `rows`, if each range has as many readers.
+    fn looks_per_row(rows: u64) -> f64 {
+        let transactions = 1..=20_000_i64;
+        let share = |id| {
+            let tweets = [(TweetId(7 * id), UserId(1))];
+            FannedOut { tweets: &tweets, rows }.ranges().map_or(0.0, |ranges| 1.0 / ranges as f64)
+        };
+        transactions.clone().map(share).sum::<f64>() / transactions.count() as f64
+    }
+
+    #[test]
+    fn a_row_is_looked_at_as_often_in_small_transactions_as_in_large_ones() {
+        for rows in [1, 2, 10, 100, 256, 1_000_000] {
+            let ratio = looks_per_row(rows) * ROWS_PER_LOOK as f64;
+            assert!((0.8..1.25).contains(&ratio), "{rows} rows: {ratio}");
+        }
+    }
 }

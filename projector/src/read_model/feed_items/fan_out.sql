@@ -1,25 +1,16 @@
 -- Delivers tweets to everyone who reads their authors.
 --
--- $1 tweet ids, $2 their authors, $3 a mask: rows whose hash has none of its bits name their reader for a
--- look at the size of the feed
+-- $1 tweet ids, $2 their authors
 --
 -- The plan comes from the shape: per tweet one range of follows_by_followed, which comes sorted by
 -- reader, and rows inserted in the order of the key. Sorted, a page of the index is written once;
 -- unsorted it costs about twice as much.
-with delivered as (
-    insert into feed_items (user_id, tweet_id)
-    select reader.user_id, tweet.tweet_id
-    from unnest($1::bigint[], $2::bigint[]) as tweet (tweet_id, author_id)
-    cross join lateral (
-        select follower_id as user_id from follows
-        where follows.followed_id = tweet.author_id and follows.until_position = 0
-        offset 0
-    ) as reader
-    order by reader.user_id, tweet.tweet_id
-    returning user_id, tweet_id
-)
-select
-    count(*) as "delivered!",
-    coalesce(array_agg(distinct user_id) filter (where hashint8extended(tweet_id, user_id) & $3 = 0), '{}')
-        as "sampled!"
-from delivered
+insert into feed_items (user_id, tweet_id)
+select reader.user_id, tweet.tweet_id
+from unnest($1::bigint[], $2::bigint[]) as tweet (tweet_id, author_id)
+cross join lateral (
+    select follower_id as user_id from follows
+    where follows.followed_id = tweet.author_id and follows.until_position = 0
+    offset 0
+) as reader
+order by reader.user_id, tweet.tweet_id
