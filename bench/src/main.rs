@@ -39,7 +39,8 @@ use crate::targets::{Plan, Target};
         cargo run --release -p bench -- all --json bench/results/today.json\n  \
         cargo run --release -p bench -- target appends reads\n  \
         cargo run --release -p bench -- builds ../before/target/release target/release\n  \
-        cargo run --release -p bench -- compare before.json after.json\n\n\
+        cargo run --release -p bench -- compare before.json after.json\n  \
+        cargo run --release -p bench -- table bench/results/today.json\n\n\
         Exit codes: 0 measured and proven, 1 failed, or compare found something slower, 2 bad usage."
 )]
 struct Arguments {
@@ -81,6 +82,11 @@ enum Command {
 
         #[arg(value_name = "AFTER.json")]
         after: PathBuf,
+    },
+    /// Prints the targets of a run as a table in Markdown, which README.md has between two comments.
+    Table {
+        #[arg(value_name = "RESULTS.json")]
+        results: PathBuf,
     },
     /// The server that is the floor of streams.
     #[command(name = floors::streams::SERVE, hide = true)]
@@ -175,6 +181,16 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Compare { before, after } => Ok(compare::compare(&read(&before)?, &read(&after)?)),
+        Command::Table { results } => {
+            let Results { machine, settings, measures } = read(&results)?;
+            let Settings { rounds, seconds, .. } = settings;
+            let at = &machine.measured_at;
+            println!(
+                "Measured {at} on {machine}: medians of {rounds} rounds of {seconds} s by turns.\n"
+            );
+            println!("{}", report::markdown(&measures));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::ServeIdleStreams => {
             floors::streams::serve().await?;
             Ok(ExitCode::SUCCESS)

@@ -26,6 +26,33 @@ pub fn table(measures: &[Measure]) -> Table {
     table
 }
 
+/// The same in Markdown, for a document: targets only, as medians.
+pub fn markdown(measures: &[Measure]) -> String {
+    let mut lines = vec![
+        "| | what | measured | floor | ratio (lowest to highest) | target | |".to_owned(),
+        "|---|---|---|---|---|---|---|".to_owned(),
+    ];
+    for measure in measures.iter().filter(|measure| measure.bound.is_some()) {
+        let Measure { target, what, unit, measured, floor, .. } = measure;
+        let median = |values: &[f64]| rounded(Spread::of(values.iter().copied()).median);
+        let floor = floor.as_ref().map_or_else(String::new, |floor| median(&floor.values));
+        let ratio = measure.ratio().map_or_else(String::new, |ratio| ratio.to_string());
+        let bound = measure.bound.map_or_else(String::new, describe);
+        let holds = if measure.holds() == Some(true) { "holds" } else { "missed" };
+        let measured = median(measured);
+        lines.push(format!(
+            "| {target} | {what} | {measured} {unit} | {floor} | {ratio} | {bound} | {holds} |"
+        ));
+    }
+    lines.join("\n")
+}
+
+/// Three digits, or all before the point.
+fn rounded(number: f64) -> String {
+    let digits = if number < 10.0 { 2 } else { usize::from(number < 100.0) };
+    format!("{number:.digits$}")
+}
+
 /// An empty table.
 pub fn titled(header: &[&str]) -> Table {
     let mut table = Table::new();

@@ -179,7 +179,7 @@ pub struct Feeds {
     #[arg(long, env, default_value_t = FEED_KEPT_DEFAULT, value_name = "N", value_parser = value_parser!(i64).range(1..=FEED_KEPT_MAX))]
     feed_kept: i64,
 
-    /// A tweet with more readers than this enters their feeds step by step, so many at a time, while everything
+    /// A tweet with more readers than this enters their feeds step by step, at most 2,500 of them at a time, while everything
     /// else goes on; who does not have it yet reads it from its author.
     #[arg(long, env, default_value_t = FAN_OUT_ROWS_DEFAULT, value_name = "N", value_parser = value_parser!(i64).range(1..=APPLY_MAX_ROWS))]
     fan_out_rows: i64,

@@ -10,17 +10,21 @@ use crate::usage::Meter;
 
 const CONNECTIONS: usize = 4;
 
-/// Followees and tweets of each user.
+/// Followees and tweets of each user, at most.
 const SMALL: u32 = 20;
+
+/// And so many users for each of them.
+const USERS_EACH: u32 = 25;
 
 /// The larger one has so many times the followees and tweets.
 const LARGER: u32 = 10;
 
 pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
-    let users = (plan.settings.users / 2).max(2 * SMALL * LARGER);
+    let users = plan.settings.users / 2;
+    let small = (users / USERS_EACH).clamp(1, SMALL);
     let mut builds = Vec::new();
     for times in [1, LARGER] {
-        let (followees, tweets) = (SMALL * times, SMALL * times);
+        let (followees, tweets) = (small * times, small * times);
         eprintln!("bench: {users} users who follow {followees} and wrote {tweets} tweets each");
         let data = DataSet { users, followees, tweets, seed: plan.settings.seed };
         let mut build = Build::start(&plan.folder).await?;

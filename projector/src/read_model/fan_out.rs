@@ -112,7 +112,7 @@ pub async fn step(
     let step = sqlx::query_file!(
         "src/read_model/fan_out/step.sql",
         under_way.0,
-        bounds.fan_out_rows,
+        bounds.step_rows(),
         ROWS_PER_LOOK - 1
     )
     .fetch_one(&mut *transaction)
