@@ -1,50 +1,70 @@
-//! The statement of a page, without HTTP.
+//! The statement of a page, without HTTP: by pgbench, which takes less of the machine than any client
+//! of ours.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
-use sqlx::PgConnection;
-use tokio::time::Instant;
+use anyhow::{Context, ensure};
+use tokio::process::Command;
 
 use crate::build::Build;
 
-pub const WHAT: &str = "the statement of the page, prepared, over 4 connections";
+pub const WHAT: &str = "the statement of the page, prepared, by pgbench over 4 connections";
 
 /// The same text as the api's.
 const PAGE: &str = include_str!("../../../api/src/views/feed/page.sql");
 
-/// A page and one more, by which the api knows whether there is a next.
-const LIMIT: i64 = 21;
+/// What the api asks for: from the newest on, a page and one more by which it knows whether there is a
+/// next.
+const ARGUMENTS: [(&str, &str); 4] =
+    [("$1", ":reader"), ("$2", "9223372036854775807"), ("$3", "0"), ("$4", "21")];
 
-/// Pages per second over so many `connections`, after a third of `turn`, for `turn`.
+/// As the api's sessions plan.
+const OPTIONS: &str = "-c plan_cache_mode=force_generic_plan";
+
+/// Pages per second over so many `connections`, for `turn`.
 pub async fn measure(
     build: &Build,
     connections: usize,
     users: u32,
     turn: Duration,
 ) -> anyhow::Result<f64> {
-    let connections = try_join_all((0..connections).map(|_| build.connect())).await?;
-    let next = AtomicU32::new(0);
-    let began = Instant::now();
-    let (counted_from, end) = (began + turn / 3, began + turn / 3 + turn);
-    let worker = async |mut connection: PgConnection| {
-        sqlx::query("set plan_cache_mode = force_generic_plan").execute(&mut connection).await?;
-        let mut counted = 0_u32;
-        while Instant::now() < end {
-            let began = Instant::now();
-            let reader = 1 + next.fetch_add(1, Ordering::Relaxed) % users;
-            sqlx::query(PAGE)
-                .bind(i64::from(reader))
-                .bind(i64::MAX)
-                .bind(0_i64)
-                .bind(LIMIT)
-                .fetch_all(&mut connection)
-                .await?;
-            counted += u32::from(began >= counted_from);
-        }
-        anyhow::Ok(counted)
-    };
-    let counted = try_join_all(connections.into_iter().map(worker)).await?;
-    Ok(f64::from(counted.into_iter().sum::<u32>()) / turn.as_secs_f64())
+    let statement = PAGE.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>();
+    let statement = ARGUMENTS
+        .iter()
+        .fold(statement.join("\n"), |text, (name, value)| text.replace(name, value));
+    let script = std::env::temp_dir().join(format!("rookery-page-{}.sql", std::process::id()));
+    std::fs::write(&script, format!("\\set reader random(1, {users})\n{statement};\n"))?;
+    let run = Command::new(pgbench()?)
+        .args(["--no-vacuum", "--protocol", "prepared", "--jobs", "2"])
+        .args(["--client", &connections.to_string(), "--time", &turn.as_secs().to_string()])
+        .arg("--file")
+        .arg(&script)
+        .arg(&build.database.url)
+        .env("PGOPTIONS", OPTIONS)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    std::fs::remove_file(&script)?;
+    let (said, complained) =
+        (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    ensure!(run.status.success(), "pgbench: {complained}");
+    let rate = said.lines().find_map(|line| line.strip_prefix("tps = "));
+    let rate = rate.and_then(|rate| rate.split(' ').next()).context("pgbench says its rate")?;
+    Ok(rate.parse()?)
+}
+
+/// Debian has it beside the server and not in the path.
+fn pgbench() -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    std::env::split_paths(&path)
+        .chain(debian.map(|version| version.path().join("bin")))
+        .map(|folder| folder.join("pgbench"))
+        .find(|program| program.exists())
+        .context(
+            "there is no pgbench here, which is the floor of reads: Debian has it in postgresql",
+        )
 }
