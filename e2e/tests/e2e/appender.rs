@@ -200,7 +200,8 @@ async fn a_cut_connection_neither_loses_nor_doubles_a_command() {
         let (log, cutting) = (log.clone(), cutting.clone());
         async move {
             let cut = "select pg_terminate_backend(pid) from pg_stat_activity
-                where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'";
+                where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'
+                    and backend_type = 'client backend'";
             let (mut cuts, mut cut_at) = (0, None);
             while !cutting.is_cancelled() {
                 // Between two cuts the log grows, so that the next hits another batch.

@@ -65,7 +65,8 @@ async fn programs_whose_log_goes_nowhere_work_on_and_stop_when_asked() {
         system.caught_up().await;
         // A cut session is something to complain about.
         let cut = "select pg_terminate_backend(pid) from pg_stat_activity
-            where datname = current_database() and pid <> pg_backend_pid()";
+            where datname = current_database() and pid <> pg_backend_pid()
+                and backend_type = 'client backend'";
         for _ in 0..3 {
             sqlx::query(cut).execute(&system.log).await.unwrap();
             until("commands are accepted again", posted).await;
