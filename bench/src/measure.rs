@@ -141,8 +141,10 @@ impl Spread {
         let mut numbers: Vec<f64> = numbers.into_iter().collect();
         numbers.sort_by(f64::total_cmp);
         let at = |index: usize| numbers.get(index).copied().unwrap_or(f64::NAN);
-        let count = numbers.len();
-        Self { lowest: at(0), median: at(count / 2), highest: at(count.saturating_sub(1)) }
+        let last = numbers.len().saturating_sub(1);
+        // Of an even count, the mean of the two in the middle.
+        let median = f64::midpoint(at(last / 2), at(last.div_ceil(2)));
+        Self { lowest: at(0), median, highest: at(last) }
     }
 }
 
@@ -151,5 +153,18 @@ impl std::fmt::Display for Spread {
         let Self { lowest, median, highest } = self;
         let digits = if *median < 100.0 { 2 } else { 0 };
         write!(f, "{median:.digits$} ({lowest:.digits$} to {highest:.digits$})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle_of_odd_and_even_counts() {
+        let median = |numbers: &[f64]| Spread::of(numbers.iter().copied()).median;
+        assert_eq!(median(&[3.0, 1.0, 2.0]).total_cmp(&2.0), std::cmp::Ordering::Equal);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]).total_cmp(&2.5), std::cmp::Ordering::Equal);
+        assert!(median(&[]).is_nan());
     }
 }
