@@ -17,6 +17,9 @@ use tokio::time::Instant;
 use crate::load::{Call, Outcome, Pace, load, send_all};
 use crate::usage;
 
+/// Who writes where one author is read by many: the first who registers.
+pub const AUTHOR: u32 = 1;
+
 /// Connections that make a data set.
 const LOADERS: usize = 32;
 
@@ -55,6 +58,14 @@ impl Build {
         projector.logged("subscribed").await;
         let looks = PgConnection::connect(&database.url).await?;
         Ok(Self { address, database, vhost, api, projector, folder, looks, acknowledged: 0 })
+    }
+
+    /// Starts the programs in `folder`, with so many users who all read [`AUTHOR`], the author among them.
+    pub async fn with_readers(folder: &Path, readers: u32) -> anyhow::Result<Self> {
+        let mut build = Self::start(folder).await?;
+        build.fill((1..=readers).map(Call::register)).await?;
+        build.fill((AUTHOR + 1..=readers).map(|reader| Call::follow(reader, AUTHOR))).await?;
+        Ok(build)
     }
 
     /// A connection to its database, with everything that a role may set as it is for others.

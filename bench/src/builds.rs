@@ -110,9 +110,9 @@ fn measures(phase: &str, outcomes: &[Vec<Outcome>; 2]) -> [Measure; 3] {
     };
     let [before, after] = of(&|outcome| outcome.per_second);
     let rate = Measure::rate("", phase, "per second", after).beside("before", before);
-    let [before, after] = of(&|outcome| outcome.milliseconds(0.5));
+    let [before, after] = of(&|outcome| outcome.latencies.milliseconds(0.5));
     let p50 = Measure::cost("", phase, "p50, ms", after).beside("before", before);
-    let [before, after] = of(&|outcome| outcome.milliseconds(0.99));
+    let [before, after] = of(&|outcome| outcome.latencies.milliseconds(0.99));
     let p99 = Measure::cost("", phase, "p99, ms", after).beside("before", before);
     [rate, p50, p99]
 }

@@ -91,6 +91,46 @@ impl Call {
     }
 }
 
+/// How long things took.
+#[derive(Debug, Clone)]
+pub struct Latencies(Histogram<u64>);
+
+impl Latencies {
+    /// None yet.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self(Histogram::new_with_max(LATENCY_MAX_US, 3)?))
+    }
+
+    /// All of `parts`.
+    pub fn of(parts: impl IntoIterator<Item = Self>) -> anyhow::Result<Self> {
+        let mut all = Self::new()?;
+        for part in parts {
+            all.0.add(part.0)?;
+        }
+        Ok(all)
+    }
+
+    /// Takes note of one.
+    pub fn record(&mut self, took: Duration) {
+        self.0.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The one in milliseconds that this share of them did not exceed.
+    pub fn milliseconds(&self, quantile: f64) -> f64 {
+        self.0.value_at_quantile(quantile) as f64 / 1_000.0
+    }
+
+    /// Their mean in milliseconds.
+    pub fn mean_milliseconds(&self) -> f64 {
+        self.0.mean() / 1_000.0
+    }
+}
+
 /// What a load brought about.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -98,15 +138,8 @@ pub struct Outcome {
     pub answered: u64,
     /// Without the warm-up.
     pub per_second: f64,
-    /// In microseconds, without the warm-up.
-    pub latencies: Histogram<u64>,
-}
-
-impl Outcome {
-    /// The latency in milliseconds that this share of the requests did not exceed.
-    pub fn milliseconds(&self, quantile: f64) -> f64 {
-        self.latencies.value_at_quantile(quantile) as f64 / 1_000.0
-    }
+    /// Without the warm-up.
+    pub latencies: Latencies,
 }
 
 /// How requests come.
@@ -180,8 +213,7 @@ pub async fn load(
     let (counted_from, end) = (began + turn / 3, began + turn / 3 + turn);
     let next = AtomicU64::new(0);
     let worker = async |mut connection: Connection| {
-        let mut latencies = Histogram::<u64>::new_with_max(LATENCY_MAX_US, 3)?;
-        let mut answered = 0;
+        let (mut answered, mut latencies) = (0, Latencies::new()?);
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let meant = match pace {
@@ -200,19 +232,14 @@ pub async fn load(
             connection.send(&call(number)).await?;
             answered += 1;
             if meant >= counted_from {
-                let took = u64::try_from(meant.elapsed().as_micros()).unwrap_or(u64::MAX);
-                latencies.saturating_record(took);
+                latencies.record(meant.elapsed());
             }
         }
     };
     let ends = try_join_all(opened.into_iter().map(worker)).await?;
-    let mut latencies = Histogram::<u64>::new_with_max(LATENCY_MAX_US, 3)?;
-    let mut answered = 0;
-    for (count, of_one) in ends {
-        answered += count;
-        latencies.add(of_one)?;
-    }
-    let per_second = latencies.len() as f64 / turn.as_secs_f64();
+    let (answered, latencies): (Vec<u64>, Vec<_>) = ends.into_iter().unzip();
+    let (answered, latencies) = (answered.into_iter().sum(), Latencies::of(latencies)?);
+    let per_second = latencies.count() as f64 / turn.as_secs_f64();
     Ok(Outcome { answered, per_second, latencies })
 }
 

@@ -200,6 +200,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 async fn measure(targets: &[Target], measured: &Measured) -> anyhow::Result<ExitCode> {
     services::ensure_up()?;
+    if targets.contains(&Target::Reads) {
+        // Now, and not after the targets before it.
+        floors::read::pgbench()?;
+    }
     let settings = measured.sizes.settings();
     let folder = match &measured.programs {
         Some(folder) => folder.clone(),

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
 /// What `scripts/services.sh env` sets.
 const VARIABLES: [&str; 5] =
@@ -30,16 +30,14 @@ pub fn ensure_up() -> anyhow::Result<()> {
 
 /// The folder of the two programs, built as they are now.
 pub fn build_programs() -> anyhow::Result<PathBuf> {
+    let mut folder = std::env::current_exe()?;
+    folder.pop();
+    ensure!(folder.ends_with("release"), "measure what is released: cargo run --release -p bench");
     let build = ["build", "--release", "--locked", "--quiet", "-p", "api", "-p", "projector"];
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo).args(build).current_dir(checkout()).status()?;
     ensure!(built.success(), "api and projector could not be built");
-    let mut program = std::env::current_exe()?;
-    program.pop();
-    if !program.ends_with("release") {
-        bail!("measure what is released: cargo run --release -p bench");
-    }
-    Ok(program)
+    Ok(folder)
 }
 
 fn checkout() -> &'static Path {

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::build::Build;
@@ -34,20 +35,21 @@ pub async fn measure(
     let statement = ARGUMENTS
         .iter()
         .fold(statement.join("\n"), |text, (name, value)| text.replace(name, value));
-    let script = std::env::temp_dir().join(format!("rookery-page-{}.sql", std::process::id()));
-    std::fs::write(&script, format!("\\set reader random(1, {users})\n{statement};\n"))?;
-    let run = Command::new(pgbench()?)
-        .args(["--no-vacuum", "--protocol", "prepared", "--jobs", "2"])
+    let script = format!("\\set reader random(1, {users})\n{statement};\n");
+    let mut pgbench = Command::new(pgbench()?)
+        .args(["--no-vacuum", "--protocol", "prepared", "--jobs", "2", "--file", "-"])
         .args(["--client", &connections.to_string(), "--time", &turn.as_secs().to_string()])
-        .arg("--file")
-        .arg(&script)
         .arg(&build.database.url)
         .env("PGOPTIONS", OPTIONS)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .output()
-        .await?;
-    std::fs::remove_file(&script)?;
+        .spawn()?;
+    let mut stdin = pgbench.stdin.take().context("it is piped")?;
+    stdin.write_all(script.as_bytes()).await?;
+    drop(stdin);
+    let run = pgbench.wait_with_output().await?;
     let (said, complained) =
         (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     ensure!(run.status.success(), "pgbench: {complained}");
@@ -56,8 +58,8 @@ pub async fn measure(
     Ok(rate.parse()?)
 }
 
-/// Debian has it beside the server and not in the path.
-fn pgbench() -> anyhow::Result<PathBuf> {
+/// Where pgbench is. Debian has it beside the server and not in the path.
+pub fn pgbench() -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     std::env::split_paths(&path)

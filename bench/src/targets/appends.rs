@@ -44,7 +44,7 @@ async fn appends(plan: &Plan, followees: u32, target: &str) -> anyhow::Result<Ve
         processors.push(meter.stop());
         lag.push(build.lag().await? as f64 / outcome.per_second);
         tweets.push(outcome.per_second);
-        p99.push(outcome.milliseconds(0.99));
+        p99.push(outcome.latencies.milliseconds(0.99));
         build.caught_up().await?;
         floor.push(append::measure(&mut build, plan.turn()).await?);
     }

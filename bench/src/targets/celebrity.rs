@@ -3,13 +3,10 @@
 use tokio::time::Instant;
 
 use super::{Plan, memory};
-use crate::build::Build;
+use crate::build::{AUTHOR, Build};
 use crate::load::{Call, Connection, Pace, load};
 use crate::measure::{Bound, Measure, Spread};
 use crate::usage::Meter;
-
-/// Who is followed by everyone else.
-const CELEBRITY: u32 = 1;
 
 /// So many others write while the celebrity does.
 const OTHERS: u32 = 20;
@@ -26,9 +23,7 @@ const TWEETS_PER_ROUND: u64 = 20;
 
 pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
     let followers = plan.settings.followers;
-    let mut build = Build::start(&plan.folder).await?;
-    build.fill((1..=1 + followers).map(Call::register)).await?;
-    build.fill((2..=1 + followers).map(|follower| Call::follow(follower, CELEBRITY))).await?;
+    let mut build = Build::with_readers(&plan.folder, 1 + followers).await?;
     let mut measures = alone(plan, &mut build).await?;
     measures.extend(beside_others(plan, &mut build).await?);
     measures.extend(memory(&build, "a celebrity's tweets"));
@@ -43,7 +38,7 @@ async fn alone(plan: &Plan, build: &mut Build) -> anyhow::Result<Vec<Measure>> {
     for round in plan.rounds("a celebrity's POST beside an ordinary one") {
         let mut took = [vec![], vec![]];
         for number in 0..TWEETS_PER_ROUND {
-            for (author, took) in [CELEBRITY, CELEBRITY + 1].into_iter().zip(&mut took) {
+            for (author, took) in [AUTHOR, AUTHOR + 1].into_iter().zip(&mut took) {
                 let began = Instant::now();
                 let position =
                     connection.send(&Call::tweet(author, number + u64::from(round))).await?;
@@ -67,15 +62,15 @@ async fn alone(plan: &Plan, build: &mut Build) -> anyhow::Result<Vec<Measure>> {
 /// Others at a rate of their own, with the celebrity and without, by turns.
 async fn beside_others(plan: &Plan, build: &mut Build) -> anyhow::Result<Vec<Measure>> {
     let other = |number: u64| {
-        let author = CELEBRITY + 1 + u32::try_from(number % u64::from(OTHERS)).unwrap_or(0);
+        let author = AUTHOR + 1 + u32::try_from(number % u64::from(OTHERS)).unwrap_or(0);
         Call::tweet(author, number)
     };
-    let tweet = |number: u64| Call::tweet(CELEBRITY, number);
+    let tweet = |number: u64| Call::tweet(AUTHOR, number);
     let (mut disturbed, mut idle, mut processors) = (vec![], vec![], vec![]);
     for _ in plan.rounds("others while the celebrity writes") {
         let pace = Pace::Open { rate: OTHERS_RATE };
         let outcome = build.load(OTHERS as usize, pace, plan.turn(), other).await?;
-        idle.push(outcome.milliseconds(0.99));
+        idle.push(outcome.latencies.milliseconds(0.99));
         build.caught_up().await?;
 
         let meter = Meter::start(build);
@@ -86,7 +81,7 @@ async fn beside_others(plan: &Plan, build: &mut Build) -> anyhow::Result<Vec<Mea
         )?;
         processors.push(meter.stop());
         build.acknowledge(others.answered + celebrity.answered);
-        disturbed.push(others.milliseconds(0.99));
+        disturbed.push(others.latencies.milliseconds(0.99));
         build.caught_up().await?;
     }
     let what = "others' POST while the celebrity writes once a second, p99";

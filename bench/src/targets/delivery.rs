@@ -5,22 +5,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Plan, memory};
-use crate::build::Build;
+use crate::build::{AUTHOR, Build};
 use crate::floors::broker::RoundTrips;
 use crate::floors::fan_out;
 use crate::load::{Call, Connection};
 use crate::measure::{Bound, Measure, Spread};
-
-const AUTHOR: u32 = 1;
 
 /// Tweets in a round, each alone.
 const TWEETS: u64 = 20;
 
 pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
     let readers = plan.settings.readers;
-    let mut build = Build::start(&plan.folder).await?;
-    build.fill((1..=readers).map(Call::register)).await?;
-    build.fill((2..=readers).map(|follower| Call::follow(follower, AUTHOR))).await?;
+    let mut build = Build::with_readers(&plan.folder, readers).await?;
     fan_out::prepare(&mut build).await?;
     let mut floor_connection = build.connect().await?;
     let mut round_trips = RoundTrips::open(&build).await?;

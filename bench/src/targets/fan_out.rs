@@ -4,14 +4,11 @@ use anyhow::ensure;
 use tokio::time::Instant;
 
 use super::{Plan, memory};
-use crate::build::Build;
+use crate::build::{AUTHOR, Build};
 use crate::floors::fan_out;
 use crate::load::Call;
 use crate::measure::{Bound, Measure};
 use crate::usage::Meter;
-
-/// Who writes. Everyone reads it, the author too.
-const AUTHOR: u32 = 1;
 
 /// Tweets in a round, and the connections over which they come: all are there long before the last is
 /// delivered.
@@ -20,9 +17,7 @@ const CONNECTIONS: usize = 16;
 
 pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
     let readers = plan.settings.readers;
-    let mut build = Build::start(&plan.folder).await?;
-    build.fill((1..=readers).map(Call::register)).await?;
-    build.fill((2..=readers).map(|follower| Call::follow(follower, AUTHOR))).await?;
+    let mut build = Build::with_readers(&plan.folder, readers).await?;
     fan_out::prepare(&mut build).await?;
     let mut floor_connection = build.connect().await?;
 

@@ -40,9 +40,9 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
         let outcome = pages(plan, &builds[0], users).await?;
         processors.push(meter.stop());
         rates.push(outcome.per_second);
-        p50s[0].push(outcome.milliseconds(0.5));
+        p50s[0].push(outcome.latencies.milliseconds(0.5));
         floor.push(read::measure(&builds[0], CONNECTIONS, users, plan.turn()).await?);
-        p50s[1].push(pages(plan, &builds[1], users).await?.milliseconds(0.5));
+        p50s[1].push(pages(plan, &builds[1], users).await?.latencies.milliseconds(0.5));
     }
     let memory = memory(&builds[1], "reads");
     for build in builds {

@@ -12,13 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::Plan;
-use crate::build::Build;
+use crate::build::{AUTHOR, Build};
 use crate::floors::streams::{Server, WHAT};
 use crate::load::{Call, Connection};
 use crate::measure::{Bound, Measure};
 use crate::usage;
-
-const AUTHOR: u32 = 1;
 
 /// Streams that are opened at once.
 const OPENERS: u32 = 64;
@@ -32,9 +30,7 @@ const DESCRIPTORS: u64 = 256;
 pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
     let count = plan.settings.streams;
     rlimit::increase_nofile_limit(u64::from(count) + DESCRIPTORS)?;
-    let mut build = Build::start(&plan.folder).await?;
-    build.fill((1..=count).map(Call::register)).await?;
-    build.fill((2..=count).map(|follower| Call::follow(follower, AUTHOR))).await?;
+    let mut build = Build::with_readers(&plan.folder, count).await?;
     let server = Server::start().await?;
     let (_, api) = build.programs().next().context("the api runs")?;
 

@@ -8,14 +8,13 @@ use chrono::{DateTime, Utc};
 use events::Clock;
 use futures_util::StreamExt;
 use futures_util::future::try_join_all;
-use hdrhistogram::Histogram;
 use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Plan, memory};
 use crate::build::Build;
-use crate::load::{Call, Connection, Pace, load};
+use crate::load::{Call, Connection, Latencies, Pace, load};
 use crate::measure::{Bound, Measure};
 use crate::usage::Meter;
 
@@ -34,8 +33,6 @@ const PROBERS: u32 = 32;
 
 /// Events a second for the consumer, besides one at a time.
 const CONSUMED_RATE: u32 = 5_000;
-
-const LATENCY_MAX_US: u64 = 60_000_000;
 
 pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
     let users = plan.settings.users.max(2 * FOLLOWERS);
@@ -60,8 +57,8 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
         processors.push(meter.stop());
         build.acknowledge(others.answered + probes);
         build.caught_up().await?;
-        p50.push(latencies.value_at_quantile(0.5) as f64 / 1e3);
-        p99.push(latencies.value_at_quantile(0.99) as f64 / 1e3);
+        p50.push(latencies.milliseconds(0.5));
+        p99.push(latencies.milliseconds(0.99));
     }
     let memory = memory(&build, "tweets at a rate of their own");
     let what = format!("from the answer until readable, {RATE} tweets/s to {FOLLOWERS} each");
@@ -80,11 +77,11 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
 }
 
 /// Tweets, and for each the time until the last of its followers has it. Gives how many there were.
-async fn probe(build: &Build, users: u32, turn: Duration) -> anyhow::Result<(u64, Histogram<u64>)> {
+async fn probe(build: &Build, users: u32, turn: Duration) -> anyhow::Result<(u64, Latencies)> {
     let began = Instant::now();
     let (counted_from, end) = (began + turn / 3, began + turn / 3 + turn);
     let prober = async |first: u32| {
-        let mut latencies = Histogram::<u64>::new_with_max(LATENCY_MAX_US, 3)?;
+        let mut latencies = Latencies::new()?;
         let (mut author, mut reader) =
             (Connection::open(build.address).await?, Connection::open(build.address).await?);
         let mut sent = 0;
@@ -101,20 +98,14 @@ async fn probe(build: &Build, users: u32, turn: Duration) -> anyhow::Result<(u64
             let last = 1 + (by + FOLLOWERS) % users;
             reader.send(&Call::feed(last).at_least(position)).await?;
             if meant >= counted_from {
-                let took = u64::try_from(answered.elapsed().as_micros())?;
-                latencies.saturating_record(took);
+                latencies.record(answered.elapsed());
             }
         }
         anyhow::Ok((sent, latencies))
     };
     let ends = try_join_all((0..PROBERS).map(prober)).await?;
-    let mut latencies = Histogram::<u64>::new_with_max(LATENCY_MAX_US, 3)?;
-    let mut sent = 0;
-    for (count, of_one) in ends {
-        sent += count;
-        latencies.add(of_one)?;
-    }
-    Ok((sent, latencies))
+    let (sent, latencies): (Vec<u64>, Vec<_>) = ends.into_iter().unzip();
+    Ok((sent.into_iter().sum(), Latencies::of(latencies)?))
 }
 
 /// From an event's `recorded_at`, which is before its commit, until a consumer with a queue of its
@@ -144,7 +135,7 @@ async fn consumed(
             |number: u64| Call::tweet(1 + u32::try_from(number).unwrap_or(0) % users, number);
         let loading = load(build.address, CONNECTIONS, Pace::Open { rate }, turn, tweet);
         tokio::pin!(loading);
-        let mut latencies = Histogram::<u64>::new_with_max(LATENCY_MAX_US, 3)?;
+        let mut latencies = Latencies::new()?;
         let (mut arrived, mut expected) = (0, None);
         while expected != Some(arrived) {
             tokio::select! {
@@ -156,8 +147,7 @@ async fn consumed(
                     for event in events {
                         let time = event["time"].as_str().context("it has a time")?;
                         let took = now - time.parse::<DateTime<Utc>>()?;
-                        let took = took.num_microseconds().unwrap_or(0).unsigned_abs();
-                        latencies.saturating_record(took);
+                        latencies.record(took.to_std()?);
                         arrived += 1;
                     }
                 }
@@ -166,8 +156,8 @@ async fn consumed(
         build.acknowledge(arrived);
         build.caught_up().await?;
         connection.close(200, "done".into()).await?;
-        means.push(latencies.mean() / 1e3);
-        p99s.push(latencies.value_at_quantile(0.99) as f64 / 1e3);
+        means.push(latencies.mean_milliseconds());
+        p99s.push(latencies.milliseconds(0.99));
     }
     let what = format!("from an event's time until a consumer has it, {rate} events/s");
     Ok(vec![
