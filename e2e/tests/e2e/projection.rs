@@ -147,6 +147,39 @@ async fn applying_twice_is_applying_once() {
     feeds_are_exact(&pool, &model, None, &model).await;
 }
 
+/// Feeds that have grown are found by a hash of what was delivered, so the same log has the same end each time.
+#[tokio::test]
+async fn feeds_are_cut_back_in_transactions_of_any_size() {
+    const READERS: i64 = 16;
+    const TWEETS: i64 = 1_500;
+    /// Two and a half times what one look in 256 rows leaves above the cap on average.
+    const ABOVE_MAX: i64 = 640;
+    let author_id = UserId(1);
+    let users = (0..READERS).map(|mut registered| new_user(&mut registered));
+    let follows = (2..=READERS).map(|reader| {
+        Event::Followed(Followed { follower_id: UserId(reader), followed_id: author_id })
+    });
+    let tweets = (0..TWEETS)
+        .map(|number| Event::TweetCreated(TweetCreated { author_id, content: number.to_string() }));
+    for run in [1, 7, 300] {
+        let database = TestDatabase::migrated().await;
+        let pool = database.pool().await;
+        let events = users.clone().chain(follows.clone()).chain(tweets.clone()).collect();
+        let log = given(&pool, events).await;
+        let mut checkpoint = checkpoint::load(&pool).await.unwrap();
+        for events in log.chunks(run) {
+            let applied = apply(&pool, checkpoint, events, &BTreeSet::new(), KEPT).await.unwrap();
+            checkpoint = applied.checkpoint;
+        }
+        let rows: i64 =
+            sqlx::query_scalar("select count(*) from feed_items").fetch_one(&pool).await.unwrap();
+        let kept = rows / READERS;
+        assert!((KEPT..KEPT + ABOVE_MAX).contains(&kept), "{kept} a feed, in runs of {run}");
+        let model = Model::of(&log);
+        feeds_are_exact(&pool, &model, None, &model).await;
+    }
+}
+
 /// Into how many transactions the log goes after `after`.
 async fn cut_after(pool: &Connections, log: &[RecordedEvent], after: usize, kept: i64) -> Work {
     let bounds = Bounds::keeping(kept);

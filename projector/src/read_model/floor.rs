@@ -7,6 +7,8 @@
 //! Below the floor that a feed had there is nothing to remove, so the index is entered there: while
 //! somebody holds an old snapshot, every row that was ever removed is still in it.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
 use events::{TweetId, UserId};
 use sqlx::PgConnection;
 
@@ -17,9 +19,9 @@ use crate::changes::{FeedChanges, columns};
 /// four index entries read. A power of two.
 pub(crate) const ROWS_PER_LOOK: i64 = 256;
 
-/// 2^64 divided by the golden ratio, as a signed number: multiples of it spread evenly (Knuth, The Art of Computer
-/// Programming, volume 3, section 6.4).
-const GOLDEN_RATIO: i64 = -7_046_029_254_386_353_131;
+/// At least so many ranges of readers for each tweet of a transaction, so that its tweets seldom choose the same one: a
+/// second look at a feed in one transaction is none.
+const RANGES_PER_TWEET: i64 = 32;
 
 /// Raises the floors of readers who began to follow an author with more than `kept` tweets, so that
 /// what such an author brings in is bounded too.
@@ -89,10 +91,13 @@ impl FannedOut<'_> {
     /// every small transaction asks the database about it.
     fn ranges(&self) -> Option<i64> {
         let (last, _) = self.tweets.last()?;
-        let ranges = i64::try_from(self.rows).ok()?.clamp(1, ROWS_PER_LOOK);
-        // Any spread will do: tweets of one author may come in any rhythm.
-        let spread = last.0.wrapping_mul(GOLDEN_RATIO).rotate_left(32).rem_euclid(ROWS_PER_LOOK);
-        (spread < ranges).then_some(ranges)
+        let rows = i64::try_from(self.rows).unwrap_or(ROWS_PER_LOOK);
+        let tweets = i64::try_from(self.tweets.len()).unwrap_or(ROWS_PER_LOOK);
+        let ranges = rows.max(tweets.saturating_mul(RANGES_PER_TWEET)).clamp(1, ROWS_PER_LOOK);
+        // A hash that has no rhythm of its own: with a product of the id the tweets of somebody who writes at every
+        // twenty-second position would go without a look for very long.
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(last.0);
+        (hash % ROWS_PER_LOOK.unsigned_abs() < ranges.unsigned_abs()).then_some(ranges)
     }
 }
 
@@ -128,21 +133,39 @@ pub(crate) async fn trim(
 mod tests {
     use super::*;
 
-    /// The looks per row of many transactions of so many `rows`, if each range has as many readers.
-    fn looks_per_row(rows: u64) -> f64 {
-        let transactions = 1..=20_000_i64;
-        let share = |id| {
-            let tweets = [(TweetId(7 * id), UserId(1))];
-            FannedOut { tweets: &tweets, rows }.ranges().map_or(0.0, |ranges| 1.0 / ranges as f64)
-        };
-        transactions.clone().map(share).sum::<f64>() / transactions.count() as f64
+    /// Transactions of one tweet each, of which `stride` positions lie between one and the next.
+    fn transactions(rows: u64, stride: i64) -> impl Iterator<Item = Option<i64>> {
+        (1..=6_000).map(move |number| {
+            let tweets = [(TweetId(number * stride), UserId(1))];
+            FannedOut { tweets: &tweets, rows }.ranges()
+        })
     }
 
     #[test]
     fn a_row_is_looked_at_as_often_in_small_transactions_as_in_large_ones() {
-        for rows in [1, 2, 10, 100, 256, 1_000_000] {
-            let ratio = looks_per_row(rows) * ROWS_PER_LOOK as f64;
-            assert!((0.8..1.25).contains(&ratio), "{rows} rows: {ratio}");
+        for rows in [1, 10, 100, 256, 1_000_000] {
+            let (mut looks, mut count) = (0.0, 0.0);
+            for ranges in (1..=20).flat_map(|stride| transactions(rows, stride)) {
+                looks += ranges.map_or(0.0, |ranges| 1.0 / ranges as f64);
+                count += 1.0;
+            }
+            let ratio = looks / count * ROWS_PER_LOOK as f64;
+            assert!((0.9..1.1).contains(&ratio), "{rows} rows: {ratio}");
+        }
+    }
+
+    #[test]
+    fn in_whatever_rhythm_somebody_writes_the_next_look_is_never_far() {
+        for (rows, stride) in [8, 20].into_iter().flat_map(|rows| (1..300).map(move |n| (rows, n)))
+        {
+            let (mut gap, mut longest) = (0, 0);
+            for ranges in transactions(rows, stride) {
+                gap = if ranges.is_some() { 0 } else { gap + 1 };
+                longest = longest.max(gap);
+            }
+            // By chance alone one gap in a million is fourteen times as long as the average.
+            let average = ROWS_PER_LOOK.unsigned_abs() / rows;
+            assert!(longest < 20 * average, "{rows} rows, every {stride}: {longest}");
         }
     }
 }
