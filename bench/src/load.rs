@@ -51,13 +51,22 @@ impl Call {
 
     /// A tweet by `author`. `number` makes it another one than the last.
     pub fn tweet(author: u32, number: u64) -> Self {
-        let content = format!("tweet {number} of {author}");
+        Self::tweet_of(author, &format!("tweet {number} of {author}"))
+    }
+
+    /// A tweet by `author` that says `content`.
+    pub fn tweet_of(author: u32, content: &str) -> Self {
         Self::post("/api/tweets/", Some(author), &json!({ "content": content }))
     }
 
     /// The registration of a user with this number in their name.
     pub fn register(number: u32) -> Self {
-        let (username, email) = (format!("user{number}"), format!("{number}@example.org"));
+        Self::register_as(&format!("user{number}"))
+    }
+
+    /// The registration of a user with this name.
+    pub fn register_as(username: &str) -> Self {
+        let email = format!("{username}@example.org");
         Self::post("/api/users/", None, &json!({ "username": username, "email": email }))
     }
 

@@ -7,6 +7,7 @@ mod build;
 mod builds;
 mod compare;
 mod data_set;
+mod demo;
 mod floors;
 mod load;
 mod machine;
@@ -88,6 +89,9 @@ enum Command {
         #[arg(value_name = "RESULTS.json")]
         results: PathBuf,
     },
+    /// The parts of `run_demo.sh`, which says how they follow each other.
+    #[command(subcommand)]
+    Demo(demo::Demo),
     /// The server that is the floor of streams.
     #[command(name = floors::streams::SERVE, hide = true)]
     ServeIdleStreams,
@@ -189,6 +193,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 "Measured {at} on {machine}: medians of {rounds} rounds of {seconds} s by turns.\n"
             );
             println!("{}", report::markdown(&measures));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo(part) => {
+            demo::run(&part).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::ServeIdleStreams => {

@@ -40,7 +40,8 @@ pub fn build_programs() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-fn checkout() -> &'static Path {
+/// The folder that the project is in.
+pub fn checkout() -> &'static Path {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().unwrap_or(manifest)
 }
