@@ -17,6 +17,7 @@ use std::time::Duration;
 use events::recorded::Metadata;
 use events::store::{Connections, follow};
 use events::{Clock, Position};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +82,8 @@ impl Appender {
         log_head: watch::Sender<Position>,
     ) -> (Self, AppenderTask) {
         let (sender, queue) = mpsc::channel(APPEND_QUEUE_MAX);
-        (Self { queue: sender }, AppenderTask { queue, log, clock, log_head })
+        let requests = Handle::current();
+        (Self { queue: sender }, AppenderTask { queue, log, clock, log_head, requests })
     }
 
     /// Appends what `command` brings about, and returns once it is durable.
@@ -109,6 +111,8 @@ pub struct AppenderTask {
     log: Connections,
     clock: Clock,
     log_head: watch::Sender<Position>,
+    /// Where those wait who have submitted something.
+    requests: Handle,
 }
 
 impl AppenderTask {
@@ -133,7 +137,7 @@ impl AppenderTask {
             return;
         }
         match self.append_with_retry(&batch).await {
-            Ok(answers) => answer_all(batch, answers),
+            Ok(answers) => self.answer(batch, answers),
             Err(AppendError::Statement(error)) if batch.len() > 1 => {
                 // One command the database cannot take must not fail its neighbours.
                 let request_ids = request_ids(&batch);
@@ -147,9 +151,19 @@ impl AppenderTask {
                 tracing::error!(%error, request.ids = request_ids, "commands could not be appended");
                 let refusal = error.refusal();
                 let answers = batch.iter().map(|_| Err(refusal.clone())).collect();
-                answer_all(batch, answers);
+                self.answer(batch, answers);
             }
         }
+    }
+
+    /// Answers each of `batch`, where they wait: from here each would be a wake-up across threads.
+    fn answer(&self, batch: Vec<Submission>, answers: Vec<Result<Accepted, Refusal>>) {
+        self.requests.spawn(async move {
+            for (submission, answer) in batch.into_iter().zip(answers) {
+                // A client that has gone no longer listens, and that is its right.
+                drop(submission.reply.send(answer));
+            }
+        });
     }
 
     /// Tries the transaction again while the connection fails. An attempt whose commit was cut off
@@ -193,11 +207,4 @@ impl AppenderTask {
 fn request_ids(batch: &[Submission]) -> String {
     let ids = batch.iter().filter_map(|submission| submission.metadata.request_id.as_deref());
     ids.collect::<Vec<_>>().join(" ")
-}
-
-fn answer_all(batch: Vec<Submission>, answers: Vec<Result<Accepted, Refusal>>) {
-    for (submission, answer) in batch.into_iter().zip(answers) {
-        // A client that has gone no longer listens, and that is its right.
-        drop(submission.reply.send(answer));
-    }
 }

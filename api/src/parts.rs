@@ -75,7 +75,7 @@ impl Parts {
         let (appender, task) = Appender::new(log, Clock::system(), log_head);
         let stop = self.0.stop(APPENDER);
         self.0.start(APPENDER, "the appender", async move {
-            task.run(stop).await;
+            on_its_own_thread(task.run(stop)).await;
             Ok(())
         });
         appender
@@ -201,5 +201,18 @@ impl Parts {
 
     pub(crate) async fn until_stopped(self) -> Result<(), Ended<PartError>> {
         self.0.until_stopped().await
+    }
+}
+
+/// Runs `task` on a thread of its own. Among the requests it would wait its turn after each of its round
+/// trips, and with thousands of them ready that is longer than the round trip.
+async fn on_its_own_thread<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> T {
+    let thread = tokio::task::spawn_blocking(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("the system gives it a poll descriptor").block_on(task)
+    });
+    match thread.await {
+        Ok(ended) => ended,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }

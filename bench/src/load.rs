@@ -178,9 +178,19 @@ impl Connection {
         Ok(Self { sender, host: address.to_string() })
     }
 
-    /// Sends `call` and reads the answer to its end. Gives the log's position after a command, or the
-    /// one that a read is exact at. A status that was not expected is an error.
+    /// Sends `call`. Gives the log's position after a command, or the one that a read is exact at. A
+    /// status that was not expected is an error.
     pub async fn send(&mut self, call: &Call) -> anyhow::Result<u64> {
+        let answer = self.exchange(call).await?;
+        if answer.status != call.expected {
+            let (method, path) = (&call.method, &call.path);
+            bail!("{method} {path}: {}: {}", answer.status, answer.body());
+        }
+        Ok(answer.position)
+    }
+
+    /// Sends `call` and reads the answer to its end, whatever it is.
+    pub async fn exchange(&mut self, call: &Call) -> anyhow::Result<Answer> {
         let mut request =
             Request::builder().method(&call.method).uri(&call.path).header("host", &self.host);
         if let Some(caller) = call.caller {
@@ -198,12 +208,27 @@ impl Connection {
         let status = answer.status();
         let position = answer.headers().get("x-log-position").and_then(|it| it.to_str().ok());
         let position = position.and_then(|position| position.parse().ok()).unwrap_or(0);
+        let retry_after = answer.headers().contains_key("retry-after");
         let body = answer.into_body().collect().await?.to_bytes();
-        if status != call.expected {
-            let (method, path, said) = (&call.method, &call.path, String::from_utf8_lossy(&body));
-            bail!("{method} {path}: {status}: {said}");
-        }
-        Ok(position)
+        Ok(Answer { status, position, retry_after, body })
+    }
+}
+
+/// What an answer says.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    /// As in `X-Log-Position`; 0 without it.
+    position: u64,
+    /// Whether it says when to come again.
+    pub retry_after: bool,
+    body: Bytes,
+}
+
+impl Answer {
+    /// For an error message.
+    pub fn body(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
     }
 }
 

@@ -5,6 +5,7 @@ mod appends;
 mod celebrity;
 mod delivery;
 mod fan_out;
+mod overload;
 mod reads;
 mod rebuild;
 mod streams;
@@ -38,6 +39,8 @@ pub enum Target {
     Rebuild,
     /// T9: memory of idle streams, and a tweet to all of them
     Streams,
+    /// G10: what is accepted when more comes than it can take, and the memory of that
+    Overload,
 }
 
 /// How and with what is measured.
@@ -65,6 +68,7 @@ impl Target {
             Self::Reads => reads::measure(plan).await,
             Self::Rebuild => rebuild::measure(plan).await,
             Self::Streams => streams::measure(plan).await,
+            Self::Overload => overload::measure(plan).await,
         }
     }
 }
