@@ -3,6 +3,8 @@
 # The two programs, api and projector, in one image: `docker build -t rookery .`
 
 FROM rust:1.95-slim-trixie AS build
+# For jemalloc.
+RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 # The caches keep the dependencies' sources and what was compiled of them from one build to the next. The programs

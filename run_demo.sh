@@ -84,6 +84,7 @@ on_exit() {
 
 command -v cargo >/dev/null || PATH=$PATH:${HOME:-}/.cargo/bin # where rustup puts it
 command -v cargo >/dev/null || { echo 'cargo is missing; install Rust from https://rustup.rs' >&2 && exit 1; }
+command -v make >/dev/null || { echo 'make is missing; on Debian: apt-get install build-essential' >&2 && exit 1; }
 command -v curl >/dev/null || { echo 'curl is missing; on Debian: apt-get install curl' >&2 && exit 1; }
 local=${ROOKERY_LOCAL:-$PWD/.local}
 

@@ -9,6 +9,10 @@ if [[ "${1:-}" == "--help" || "${1:-}" == "-h" ]]; then
     exit 0
 fi
 
+if ! command -v make >/dev/null; then
+    echo "make is missing; on Debian: apt-get install build-essential" >&2
+    exit 1
+fi
 scripts/browser.sh
 scripts/services.sh up
 eval "$(scripts/services.sh env)"

@@ -2,6 +2,9 @@
 
 use e2e::raw::RawConnection;
 use e2e::system::System;
+use e2e::until;
+use events::store::append::BEGIN_LOCKED;
+use sqlx::Connection;
 
 fn head(request: &str, headers: &[&str], length: usize) -> String {
     let length = format!("Content-Length: {length}");
@@ -116,5 +119,49 @@ async fn a_body_that_does_not_come_is_refused_and_the_connection_ends() {
     let answer = connection.answer().await;
     assert!(answer.status == 408 && answer.closes(), "{}", answer.head);
     connection.end().await;
+    system.stop().await;
+}
+
+/// As many as there are file descriptors for in a plain shell, on both sides.
+const RUSH: usize = 900;
+
+/// What each takes at least: what it has sent, and the connection.
+const RUSH_KIB_EACH: u64 = 16;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_memory_of_a_rush_is_given_back() {
+    let system = System::start().await;
+    let ada = system.client.register("ada").await;
+    let api = system.api.id().expect("it runs");
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{api}/status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB")
+    };
+    let before = resident();
+    // While someone else holds the head of the log, they all wait with what they have sent.
+    let mut lent = system.log.lend().await.expect("the log answers");
+    let holder = lent.begin_with(BEGIN_LOCKED).await.expect("nobody else holds it");
+    let key = "k".repeat(200);
+    let (caller, key) = (format!("X-User-ID: {ada}"), format!("Idempotency-Key: {key}"));
+    let mut rush = Vec::new();
+    for number in 0..RUSH {
+        let tweet = format!("{{\"content\":\"{number} {}\"}}", " ".repeat(15_000));
+        let mut connection = RawConnection::open(&system.client).await;
+        let head = head("POST /api/tweets", &[&caller, &key], tweet.len());
+        connection.send(format!("{head}{tweet}").as_bytes()).await;
+        rush.push(connection);
+    }
+    let at_most = until("all of them wait", async || {
+        let now = resident();
+        (now > before + RUSH_KIB_EACH * RUSH as u64).then_some(now)
+    });
+    let at_most = at_most.await;
+    holder.rollback().await.expect("it held");
+    for mut connection in rush {
+        connection.answer().await;
+    }
+    let half_way = before + (at_most - before) / 2;
+    until("the memory is given back", async || (resident() < half_way).then_some(())).await;
     system.stop().await;
 }
