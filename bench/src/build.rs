@@ -163,7 +163,12 @@ impl Build {
 
     /// Rows of the feeds.
     pub async fn feed_rows(&mut self) -> anyhow::Result<u64> {
-        let count = "select count(*) from feed_items";
+        self.count("feed_items").await
+    }
+
+    /// Rows of `table`.
+    pub async fn count(&mut self, table: &str) -> anyhow::Result<u64> {
+        let count = AssertSqlSafe(format!("select count(*) from {table}"));
         let rows: i64 = sqlx::query_scalar(count).fetch_one(&mut self.looks).await?;
         Ok(rows.unsigned_abs())
     }
@@ -216,11 +221,9 @@ impl Build {
     /// Holds what was acknowledged against the log, and everything against everything else, and ends.
     pub async fn prove_and_stop(mut self) -> anyhow::Result<()> {
         self.caught_up().await?;
-        let stored: i64 =
-            sqlx::query_scalar("select count(*) from events").fetch_one(&mut self.looks).await?;
-        let acknowledged = self.acknowledged;
+        let (stored, acknowledged) = (self.count("events").await?, self.acknowledged);
         ensure!(
-            stored.unsigned_abs() == acknowledged,
+            stored == acknowledged,
             "{acknowledged} commands were acknowledged, {stored} events stored"
         );
         self.projector("verify").await?;

@@ -77,6 +77,20 @@ impl Call {
         Self { expected: StatusCode::OK, ..follow }
     }
 
+    /// That `follower` no longer follows `followed`.
+    pub fn unfollow(follower: u32, followed: u32) -> Self {
+        Self::delete(follower, format!("/api/subscriptions/unfollow/{followed}"))
+    }
+
+    /// That `author` takes a tweet back.
+    pub fn delete_tweet(author: u32, tweet: u64) -> Self {
+        Self::delete(author, format!("/api/tweets/{tweet}"))
+    }
+
+    fn delete(caller: u32, path: String) -> Self {
+        Self { method: Method::DELETE, path, ..Self::feed(caller) }
+    }
+
     /// What the server that is the floor of streams sends to all of them.
     pub fn message(text: &str) -> Self {
         let message = Self::post("/message", None, &json!(null));

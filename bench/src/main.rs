@@ -141,6 +141,10 @@ struct Sizes {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=10_000))]
     streams: Option<u32>,
 
+    /// Mixed commands between two looks at what everything costs.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
+    commands: Option<u32>,
+
     /// Makes the same data set again.
     #[arg(long, default_value_t = 7, value_name = "N")]
     seed: u64,
@@ -158,6 +162,7 @@ impl Sizes {
             readers: or(self.readers, 10_000, 500),
             followers: or(self.followers, 100_000, 2_000),
             streams: or(self.streams, 10_000, 500),
+            commands: or(self.commands, 500_000, 5_000).into(),
             seed: self.seed,
         }
     }

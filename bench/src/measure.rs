@@ -24,6 +24,8 @@ pub struct Settings {
     pub readers: u32,
     pub followers: u32,
     pub streams: u32,
+    #[serde(default)]
+    pub commands: u64,
     pub seed: u64,
 }
 

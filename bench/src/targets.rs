@@ -5,6 +5,7 @@ mod appends;
 mod celebrity;
 mod delivery;
 mod fan_out;
+mod keeping;
 mod overload;
 mod reads;
 mod rebuild;
@@ -41,6 +42,8 @@ pub enum Target {
     Streams,
     /// G10: what is accepted when more comes than it can take, and the memory of that
     Overload,
+    /// What a page, a POST and a delivery cost after very many commands, and what an event and a row take
+    Keeping,
 }
 
 /// How and with what is measured.
@@ -69,6 +72,7 @@ impl Target {
             Self::Rebuild => rebuild::measure(plan).await,
             Self::Streams => streams::measure(plan).await,
             Self::Overload => overload::measure(plan).await,
+            Self::Keeping => keeping::measure(plan).await,
         }
     }
 }
