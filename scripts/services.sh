@@ -802,6 +802,8 @@ launch_postgres() {
     shared_buffers=256MB
     # With PostgreSQL's own 1 GB a bulk load is cut up by checkpoints.
     max_wal_size=2GB
+    # A feed that is full loses a row for each that comes; their room is used again after the next vacuum.
+    autovacuum_naptime=10s
     track_io_timing=on
     timezone=UTC
     log_timezone=UTC

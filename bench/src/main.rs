@@ -12,6 +12,7 @@ mod floors;
 mod load;
 mod machine;
 mod measure;
+mod plot;
 mod report;
 mod services;
 mod targets;
@@ -88,6 +89,14 @@ enum Command {
     Table {
         #[arg(value_name = "RESULTS.json")]
         results: PathBuf,
+    },
+    /// Draws the curves of a run as SVG.
+    Plot {
+        #[arg(value_name = "RESULTS.json")]
+        results: PathBuf,
+
+        #[arg(value_name = "CURVES.svg")]
+        svg: PathBuf,
     },
     /// The parts of `run_demo.sh`, which says how they follow each other.
     #[command(subcommand)]
@@ -198,6 +207,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 "Measured {at} on {machine}: medians of {rounds} rounds of {seconds} s by turns.\n"
             );
             println!("{}", report::markdown(&measures));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Plot { results, svg } => {
+            plot::plot(&read(&results)?.measures, &svg)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(part) => {

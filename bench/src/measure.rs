@@ -43,14 +43,24 @@ pub struct Measure {
     pub target: String,
     pub what: String,
     pub unit: String,
-    /// One value a round.
+    /// One value a round, or for each point of [`Along`].
     pub measured: Vec<f64>,
+    /// What else changed from one value to the next, if it was not only time.
+    #[serde(default)]
+    pub along: Option<Along>,
     pub floor: Option<Floor>,
     pub bound: Option<Bound>,
     /// While the product was measured.
     pub processors: Option<Processors>,
     /// Whether more is better. What got worse is told by it.
     pub more_is_better: bool,
+}
+
+/// What was made larger, and how much so for each value.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Along {
+    pub what: String,
+    pub at: Vec<f64>,
 }
 
 /// What a measure is divided by.
@@ -93,6 +103,7 @@ impl Measure {
             what: what.into(),
             unit: unit.to_owned(),
             measured,
+            along: None,
             floor: None,
             bound: None,
             processors: None,
@@ -113,6 +124,24 @@ impl Measure {
     /// The same with the processors in use in each round.
     pub fn with(self, processors: &[Processors]) -> Self {
         Self { processors: Some(Processors::average(processors)), ..self }
+    }
+
+    /// The same with what was made larger from one value to the next.
+    pub fn along(self, along: Along) -> Self {
+        Self { along: Some(along), ..self }
+    }
+
+    /// By which power of it the cost grows with what was made larger: the slope of the least-squares
+    /// line through the logarithms of both. 0 is level, 1 grows as much.
+    pub fn exponent(&self) -> Option<f64> {
+        let at = &self.along.as_ref()?.at;
+        let points: Vec<_> = at.iter().zip(&self.measured).map(|(x, y)| (x.ln(), y.ln())).collect();
+        let count = points.len() as f64;
+        let mean_x = points.iter().map(|(x, _)| x).sum::<f64>() / count;
+        let mean_y = points.iter().map(|(_, y)| y).sum::<f64>() / count;
+        let covariance: f64 = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
+        let variance: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+        Some(covariance / variance)
     }
 
     /// Product ÷ floor, of each round.
@@ -161,6 +190,18 @@ impl std::fmt::Display for Spread {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exponent_is_the_slope_of_the_logarithms() {
+        let along = Along { what: "times".to_owned(), at: vec![1.0, 4.0, 16.0] };
+        let exponent = |values| {
+            let curve = Measure::cost("", "it", "ms", values).along(along.clone());
+            curve.exponent().expect("there is something along which it was measured")
+        };
+        assert!((exponent(vec![3.0, 3.0, 3.0])).abs() < 1e-9);
+        assert!((exponent(vec![3.0, 6.0, 12.0]) - 0.5).abs() < 1e-9);
+        assert!((exponent(vec![1.0, 4.0, 16.0]) - 1.0).abs() < 1e-9);
+    }
 
     #[test]
     fn the_median_is_in_the_middle_of_odd_and_even_counts() {

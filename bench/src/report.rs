@@ -69,12 +69,18 @@ pub fn titled(header: &[&str]) -> Table {
 /// What each floor is, and what used the processors while the product was measured: a line each.
 pub fn notes(measures: &[Measure]) -> Vec<String> {
     let of = |measure: &Measure| {
-        let Measure { target, what, floor, processors, .. } = measure;
+        let Measure { target, what, floor, processors, measured, along, .. } = measure;
         let floor = floor.as_ref().map(|floor| format!("{target} {what}: beside {}", floor.what));
         let processors = processors
             .as_ref()
             .map(|processors| format!("{target} {what}: processors in use: {processors}"));
-        [floor, processors]
+        let curve = along.as_ref().zip(measure.exponent()).map(|(along, exponent)| {
+            let points = along.at.iter().zip(measured);
+            let points = points.map(|(at, value)| format!("{} at {at}", rounded(*value)));
+            let points = points.collect::<Vec<_>>().join(", ");
+            format!("{what}: {points} {}: exponent {exponent:.2}", along.what)
+        });
+        [floor, processors, curve]
     };
     measures.iter().flat_map(of).flatten().collect()
 }

@@ -5,6 +5,7 @@ mod appends;
 mod celebrity;
 mod delivery;
 mod fan_out;
+mod growth;
 mod keeping;
 mod overload;
 mod reads;
@@ -44,6 +45,8 @@ pub enum Target {
     Overload,
     /// What a page, a POST and a delivery cost after very many commands, and what an event and a row take
     Keeping,
+    /// The same at 1, 4 and 16 times the users
+    Growth,
 }
 
 /// How and with what is measured.
@@ -73,6 +76,7 @@ impl Target {
             Self::Streams => streams::measure(plan).await,
             Self::Overload => overload::measure(plan).await,
             Self::Keeping => keeping::measure(plan).await,
+            Self::Growth => growth::measure(plan).await,
         }
     }
 }

@@ -32,3 +32,7 @@ alter table events enable always trigger events_append_only;
 
 -- User ids are 1, 2, 3, … in order of registration; the last one given is the last of this index.
 create index events_user_ids on events (((payload ->> 'user_id')::bigint)) where type = 'UserRegistered';
+
+-- What is only inserted is frozen by parts of a twentieth, and not all of it at once when the numbers of transactions run
+-- out.
+alter table events set (autovacuum_vacuum_insert_scale_factor = 0.05);

@@ -25,4 +25,7 @@ create table idempotency_keys (
     primary key (scope, key)
 );
 
+-- All of them go after a day.
+alter table idempotency_keys set (autovacuum_vacuum_scale_factor = 0.05);
+
 create index idempotency_keys_by_age on idempotency_keys (recorded_at);
