@@ -29,10 +29,14 @@ const OPENING: usize = 256;
 /// What comes, as a multiple of the peak.
 const TIMES: [u32; 3] = [1, 2, 4];
 
+/// File descriptors beside those of the connections.
+const DESCRIPTORS: u64 = 256;
+
 /// How long nothing happens before the memory that is left is read.
 const QUIET: Duration = Duration::from_secs(15);
 
 pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
+    rlimit::increase_nofile_limit(CONNECTIONS as u64 + DESCRIPTORS)?;
     let users = plan.settings.users;
     let mut build = Build::start(&plan.folder).await?;
     build.fill((1..=users).map(Call::register)).await?;
