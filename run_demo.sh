@@ -104,7 +104,8 @@ fi
 
 step 'PostgreSQL and RabbitMQ'
 stop_servers='' staged=no
-if ! scripts/services.sh status 2>&1 | grep -Eq '^(PostgreSQL|RabbitMQ) +up '; then stop_servers=--stop-servers; fi
+before=$(scripts/services.sh status 2>&1 || true)
+if ! grep -Eq '^(PostgreSQL|RabbitMQ) +up ' <<<"$before"; then stop_servers=--stop-servers; fi
 trap on_exit EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
