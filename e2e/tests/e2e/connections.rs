@@ -122,7 +122,7 @@ async fn a_body_that_does_not_come_is_refused_and_the_connection_ends() {
     system.stop().await;
 }
 
-/// As many as there are file descriptors for in a plain shell, on both sides.
+/// Enough to be seen beside what the api has anyway.
 const RUSH: usize = 900;
 
 /// What each takes at least: what it has sent, and the connection.
