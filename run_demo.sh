@@ -15,7 +15,7 @@ Shows Rookery at work: 2,000 users, one celebrity, and how soon everyone reads h
 usage: ./run_demo.sh [--keep] [--with-outage]
        ./run_demo.sh --stop
 
-  --keep          leave everything running, to try the commands that it shows
+  --keep          leave everything running, and print commands to try
   --stop          end what --keep left running, and delete its data
   --with-outage   also stop RabbitMQ for a while, and show that feeds go on; only where this run
                   started it as a private server
@@ -124,15 +124,15 @@ step '2,000 users, and a celebrity whom all but one follow'
 
 step 'By hand: Robin registers, follows her, and has at once what she wrote before'
 show "curl $api/users/ -H '$json' -d '{\"username\": \"robin\", \"email\": \"robin@example.org\"}'"
-show "curl $api/users/?after=2000"
+show "curl '$api/users/?after=2000'"
 show "curl $api/subscriptions/follow -H 'X-User-ID: 2002' -H '$json' -d '{\"followed_id\": 2001}'"
 position=$(curl "$ROOKERY/health/ready" | sed 's/.*"log_position":\([0-9]*\).*/\1/')
-show "curl $api/feed/?limit=1 -H 'X-User-ID: 2002' -H 'X-Min-Log-Position: $position'"
+show "curl '$api/feed/?limit=1' -H 'X-User-ID: 2002' -H 'X-Min-Log-Position: $position'"
 
 step 'She writes; it is in the feed as soon as it is asked for at that position of the log'
 show "curl $api/tweets/ -H 'X-User-ID: 2001' -H '$json' -H 'Idempotency-Key: one' -d '{\"content\": \"Hello, Robin\"}'"
 tweet=$(curl "$api/feed/?limit=1" -H 'X-User-ID: 2001' | sed 's/.*"tweet_id":\([0-9]*\).*/\1/')
-show "curl $api/feed/?limit=1 -H 'X-User-ID: 2002' -H 'X-Min-Log-Position: $tweet'"
+show "curl '$api/feed/?limit=1' -H 'X-User-ID: 2002' -H 'X-Min-Log-Position: $tweet'"
 show "curl '$api/feed/changes?from=$((tweet - 1))&limit=1' -H 'X-User-ID: 2002'"
 show "curl --max-time 1 $api/feed/stream -H 'X-User-ID: 2002' -H 'Last-Event-ID: $((tweet - 1))'"
 show "curl $api/tweets/$tweet/delivery -H 'X-User-ID: 2001'"
@@ -140,7 +140,7 @@ show "curl $api/tweets/$tweet/delivery -H 'X-User-ID: 2001'"
 step 'Robin has enough: the feed is empty, why it is, and as it was before'
 show "curl -X DELETE $api/subscriptions/unfollow/2001 -H 'X-User-ID: 2002'"
 show "curl $api/feed/ -H 'X-User-ID: 2002' -H 'X-Min-Log-Position: $((tweet + 1))'"
-show "curl $api/feed/explain?tweet=$tweet -H 'X-User-ID: 2002'"
+show "curl '$api/feed/explain?tweet=$tweet' -H 'X-User-ID: 2002'"
 show "curl '$api/feed/?limit=1&at=$tweet' -H 'X-User-ID: 2002'"
 show "curl '$api/subscriptions/2001/followers?limit=1&skip=1998'"
 show "curl -X DELETE $api/tweets/$tweet -H 'X-User-ID: 2001'"
@@ -184,7 +184,14 @@ if [ "$keep" = yes ]; then
   cat <<TEXT
    The page, on which all of it can be seen at work: act as user 2001 and post
      $ROOKERY/
-   The commands above go on to work. Those of projector need to know the database and RabbitMQ:
+   What arrives in the feed of user 1999, and what is in it
+     curl '$api/feed/?limit=3' -H 'X-User-ID: 1999'
+   The celebrity tweets
+     curl $api/tweets/ -H 'X-User-ID: 2001' -H '$json' -d '{"content": "Hello from the command line"}'
+   Robin follows her again, and has at once what she wrote
+     curl $api/subscriptions/follow -H 'X-User-ID: 2002' -H '$json' -d '{"followed_id": 2001}'
+     curl '$api/feed/?limit=3' -H 'X-User-ID: 2002'
+   The commands of projector above need to know the database and RabbitMQ
      eval "\$($bench demo env)"
    The generation before the rebuild comes back with
      $projector rollback

@@ -1,5 +1,6 @@
 //! The running parts of the process, and the order in which they stop.
 
+use std::thread;
 use std::time::Duration;
 
 use events::lifecycle::{Ended, Lifecycle};
@@ -12,7 +13,7 @@ use events::{Clock, Mark, Position};
 use metrics::counter;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::appender::{Appender, forget};
@@ -75,7 +76,7 @@ impl Parts {
         let (appender, task) = Appender::new(log, Clock::system(), log_head);
         let stop = self.0.stop(APPENDER);
         self.0.start(APPENDER, "the appender", async move {
-            on_its_own_thread(task.run(stop)).await;
+            on_its_own_thread("appender", task.run(stop)).await;
             Ok(())
         });
         appender
@@ -206,13 +207,18 @@ impl Parts {
 
 /// Runs `task` on a thread of its own. Among the requests it would wait its turn after each of its round
 /// trips, and with thousands of them ready that is longer than the round trip.
-async fn on_its_own_thread<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> T {
-    let thread = tokio::task::spawn_blocking(|| {
+///
+/// It is none of the runtime's threads, whose end the end of the process would wait for.
+async fn on_its_own_thread<T: Send + 'static>(
+    name: &str,
+    task: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let (end, ended) = oneshot::channel();
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("the system gives it a poll descriptor").block_on(task)
+        // Nobody listens any more when the process ends without waiting for it.
+        drop(end.send(runtime.expect("the system gives it a poll descriptor").block_on(task)));
     });
-    match thread.await {
-        Ok(ended) => ended,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
+    thread.expect("the system gives it a thread");
+    ended.await.expect("its thread has not crashed")
 }

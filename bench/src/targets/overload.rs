@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use hyper::StatusCode;
@@ -88,25 +88,24 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
             ),
         ]);
     }
-    let (_, api) = build.programs().next().unwrap_or_default();
+    let (_, api) = build.programs().next().context("the api runs")?;
     tokio::time::sleep(QUIET).await;
-    if let Some(memory) = usage::memory(api) {
-        let mib = |bytes: u64| vec![bytes as f64 / MIB];
-        measures.extend([
-            Measure::cost(
-                "",
-                "resident memory of the api, highest, 6,000 connections",
-                "MiB",
-                mib(memory.highest),
-            ),
-            Measure::cost(
-                "",
-                "resident memory of the api 15 s after all of it",
-                "MiB",
-                mib(memory.now),
-            ),
-        ]);
-    }
+    let memory = usage::memory(api).context("the api runs")?;
+    let mib = |bytes: u64| vec![bytes as f64 / MIB];
+    measures.extend([
+        Measure::cost(
+            "",
+            "resident memory of the api, highest, 6,000 connections",
+            "MiB",
+            mib(memory.highest),
+        ),
+        Measure::cost(
+            "",
+            "resident memory of the api 15 s after all of it",
+            "MiB",
+            mib(memory.now),
+        ),
+    ]);
     build.prove_and_stop().await?;
     Ok(measures)
 }

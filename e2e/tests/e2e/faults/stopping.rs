@@ -1,5 +1,8 @@
 //! Asked to stop: both programs end in time and in order, whatever does not answer.
 
+use events::store::append::BEGIN_LOCKED;
+use sqlx::Connection;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,5 +69,35 @@ async fn asked_to_stop_while_the_read_model_is_silent_the_projector_exits_with_0
     let status = ended.expect("within 10 s");
     assert!(status.success(), "{status}:\n{}", projector.log().join("\n"));
     api.kill().await;
+    vhost.remove().await;
+}
+
+/// What waits for the log has no end then, and the process ends all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_stop_while_the_log_is_silent_the_api_ends_in_time() {
+    let (log, vhost) = (TestDatabase::create().await, Vhost::create().await);
+    let (gate, url) = log.gated_url().await;
+    let (mut api, client) = start_api(&url, &vhost.url, &[], &[]).await;
+    let ada = client.register("ada").await;
+    let pool = log.pool().await;
+    let mut lent = pool.lend().await.unwrap();
+    let holder = lent.begin_with(BEGIN_LOCKED).await.unwrap();
+    let body = json!({ "content": "nobody stores this" });
+    let post = client.request(Method::POST, "/api/tweets", Some(ada)).json(&body);
+    let posting = tokio::spawn(Answer::if_any(post));
+    let waits = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event = 'advisory'";
+    until("the appender waits for the log", async || {
+        let waiting: i64 = sqlx::query_scalar(waits).fetch_one(&pool).await.ok()?;
+        (waiting == 1).then_some(())
+    })
+    .await;
+    gate.fall_silent();
+    holder.rollback().await.unwrap();
+    api.signal("-TERM").await;
+    let ended = tokio::time::timeout(Duration::from_secs(10), api.ended()).await;
+    let status = ended.expect("within 10 s");
+    assert_eq!(status.code(), Some(1), "not everything stopped:\n{}", api.log().join("\n"));
+    posting.await.unwrap();
     vhost.remove().await;
 }
