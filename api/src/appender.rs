@@ -9,6 +9,7 @@
 
 mod batch;
 mod decision_store;
+mod expected;
 pub(crate) mod forget;
 mod transaction;
 
@@ -23,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Command, Rejection};
 pub use batch::{Accepted, IdempotencyKey};
-use transaction::AppendError;
+use expected::Expected;
+use transaction::{Answers, AppendError};
 
 /// The most commands that wait. At 10,000 commands/s the last one waits 200 ms; beyond it the
 /// client hears 503 at once instead of queueing for longer than it would wait.
@@ -46,6 +48,15 @@ pub struct Submission {
     pub key: Option<IdempotencyKey>,
     pub metadata: Metadata,
     reply: oneshot::Sender<Result<Accepted, Refusal>>,
+}
+
+impl Submission {
+    /// Whether there is nothing to write but an event, neither an account nor an answer to keep.
+    fn brings_events_alone(&self) -> bool {
+        let command = &self.command;
+        self.key.is_none()
+            && !matches!(command, Command::Register { .. } | Command::DeleteUser { .. })
+    }
 }
 
 /// Why a command was not accepted.
@@ -83,7 +94,8 @@ impl Appender {
     ) -> (Self, AppenderTask) {
         let (sender, queue) = mpsc::channel(APPEND_QUEUE_MAX);
         let requests = Handle::current();
-        (Self { queue: sender }, AppenderTask { queue, log, clock, log_head, requests })
+        let expected = Expected::default();
+        (Self { queue: sender }, AppenderTask { queue, log, clock, log_head, requests, expected })
     }
 
     /// Appends what `command` brings about, and returns once it is durable.
@@ -113,6 +125,7 @@ pub struct AppenderTask {
     log_head: watch::Sender<Position>,
     /// Where those wait who have submitted something.
     requests: Handle,
+    expected: Expected,
 }
 
 impl AppenderTask {
@@ -132,7 +145,7 @@ impl AppenderTask {
         }
     }
 
-    async fn append_once(&self, batch: Vec<Submission>) {
+    async fn append_once(&mut self, batch: Vec<Submission>) {
         if batch.is_empty() {
             return;
         }
@@ -157,7 +170,7 @@ impl AppenderTask {
     }
 
     /// Answers each of `batch`, where they wait: from here each would be a wake-up across threads.
-    fn answer(&self, batch: Vec<Submission>, answers: Vec<Result<Accepted, Refusal>>) {
+    fn answer(&self, batch: Vec<Submission>, answers: Answers) {
         self.requests.spawn(async move {
             for (submission, answer) in batch.into_iter().zip(answers) {
                 // A client that has gone no longer listens, and that is its right.
@@ -168,17 +181,16 @@ impl AppenderTask {
 
     /// Tries the transaction again while the connection fails. An attempt whose commit was cut off
     /// is looked up in the log first, so that no batch is appended twice.
-    async fn append_with_retry(
-        &self,
-        batch: &[Submission],
-    ) -> Result<Vec<Result<Accepted, Refusal>>, AppendError> {
+    async fn append_with_retry(&mut self, batch: &[Submission]) -> Result<Answers, AppendError> {
         let deadline = tokio::time::Instant::now() + Duration::from_millis(APPEND_RETRY_MS);
         let mut in_doubt = None;
         loop {
+            let expected = &mut self.expected;
             let attempt =
-                transaction::append_batch(&self.log, &self.clock, batch, &mut in_doubt).await;
-            match attempt {
+                transaction::append_batch(&self.log, &self.clock, batch, expected, &mut in_doubt);
+            match attempt.await {
                 Ok((head, answers)) => {
+                    self.expected.ends_at(head);
                     follow::raise(&self.log_head, head.position);
                     return Ok(answers);
                 }

@@ -1,7 +1,12 @@
 //! One batch, one transaction.
+//!
+//! While nobody else appends, the log ends where this appender's last batch did. A batch is decided on
+//! that and appended as one statement, which refuses if it is not so; then, and where the transaction
+//! has more to write than events, the lock is taken first and the log is looked at under it.
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use events::Clock;
 use events::store::append::{self, BEGIN_LOCKED, Head};
 use events::store::{Connections, Fault, late, read};
@@ -10,7 +15,11 @@ use sqlx::{Connection, PgConnection};
 
 use super::batch::{self, Plan};
 use super::decision_store;
+use super::expected::Expected;
 use super::{Accepted, Refusal, Submission};
+
+/// What each command of a batch is told.
+pub(super) type Answers = Vec<Result<Accepted, Refusal>>;
 
 /// Why a batch was not appended.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +65,10 @@ pub(super) async fn append_batch(
     log: &Connections,
     clock: &Clock,
     batch: &[Submission],
+    expected: &mut Expected,
     in_doubt: &mut Option<Plan>,
-) -> Result<(Head, Vec<Result<Accepted, Refusal>>), AppendError> {
-    let attempt = attempt(log, clock, batch, in_doubt);
+) -> Result<(Head, Answers), AppendError> {
+    let attempt = attempt(log, clock, batch, expected, in_doubt);
     match tokio::time::timeout(ATTEMPT_TIMEOUT, attempt).await {
         Ok(end) => end,
         Err(_) => Err(AppendError::Connection(late(ATTEMPT_TIMEOUT))),
@@ -70,9 +80,24 @@ async fn attempt(
     log: &Connections,
     clock: &Clock,
     batch: &[Submission],
+    expected: &mut Expected,
     in_doubt: &mut Option<Plan>,
-) -> Result<(Head, Vec<Result<Accepted, Refusal>>), AppendError> {
+) -> Result<(Head, Answers), AppendError> {
     let mut lent = log.lend().await?;
+    if in_doubt.is_none()
+        && batch.iter().all(Submission::brings_events_alone)
+        && let Some(head) = expected.head()
+    {
+        match append_at(&mut lent, head, clock, batch, in_doubt).await? {
+            Attempt::Appended(head, answers) => {
+                lent.give_back();
+                return Ok((head, answers));
+            }
+            Attempt::Overtaken => expected.was_overtaken(),
+            Attempt::Refused => {}
+        }
+    }
+
     let mut transaction = lent.begin_with(BEGIN_LOCKED).await?;
     let head = append::head(&mut transaction).await?;
     // The lock is ours, so the transaction in doubt has ended one way or the other.
@@ -84,9 +109,7 @@ async fn attempt(
     }
 
     let (state, known) = decision_store::load(&mut transaction, head, batch).await?;
-    // Time in the log never goes back, whatever the clocks of those who append to it do.
-    let now = head.recorded_at.map_or(clock.now(), |last| last.max(clock.now()));
-    let plan = batch::decide(batch, state, known, now);
+    let plan = batch::decide(batch, state, known, time_after(head, *clock));
     if plan.is_empty() {
         transaction.rollback().await?;
         lent.give_back();
@@ -98,16 +121,70 @@ async fn attempt(
     let plan = in_doubt.insert(plan);
     transaction.commit().await.map_err(AppendError::InDoubt)?;
     lent.give_back();
+    Ok(committed(plan))
+}
+
+/// How an attempt without the lock ended.
+enum Attempt {
+    Appended(Head, Answers),
+    /// The log does not end where it was expected to.
+    Overtaken,
+    /// No command was accepted, so there was no append to make sure that what was read is of one moment.
+    Refused,
+}
+
+/// Decides `batch` as if the log ended at `head`, and appends it if it does.
+///
+/// What it is decided on is read without the lock, one statement after the other. It is of one moment
+/// if nobody appends meanwhile, and that is what the append makes sure of.
+async fn append_at(
+    connection: &mut PgConnection,
+    head: Head,
+    clock: &Clock,
+    batch: &[Submission],
+    in_doubt: &mut Option<Plan>,
+) -> Result<Attempt, AppendError> {
+    let (state, known) = decision_store::load(connection, head, batch).await?;
+    let plan = batch::decide(batch, state, known, time_after(head, *clock));
+    if plan.events.is_empty() {
+        return Ok(Attempt::Refused);
+    }
+    let plan = in_doubt.insert(plan);
+    match append::append(connection, head.position, &plan.events, plan.decided_at).await {
+        Ok(()) => {
+            let (head, answers) = committed(plan);
+            Ok(Attempt::Appended(head, answers))
+        }
+        Err(error) if append::is_overtaken(&error) => {
+            *in_doubt = None;
+            Ok(Attempt::Overtaken)
+        }
+        Err(error) if Fault::of(&error) == Fault::Away => Err(AppendError::InDoubt(error)),
+        // The server said so itself: it has taken everything back.
+        Err(error) => {
+            *in_doubt = None;
+            Err(error.into())
+        }
+    }
+}
+
+/// Time in the log never goes back, whatever the clocks of those who append to it do.
+fn time_after(head: Head, clock: Clock) -> DateTime<Utc> {
+    head.recorded_at.map_or(clock.now(), |last| last.max(clock.now()))
+}
+
+/// Counts what `plan` has appended.
+fn committed(plan: &mut Plan) -> (Head, Answers) {
     counter!("rookery_appended_events_total").increment(plan.events.len() as u64);
-    histogram!("rookery_append_batch_commands").record(batch.len() as f64);
+    histogram!("rookery_append_batch_commands").record(plan.answers.len() as f64);
     gauge!("rookery_log_head_position").set(plan.new_head.position.0 as f64);
     tracing::debug!(
-        commands = batch.len(),
+        commands = plan.answers.len(),
         events = plan.events.len(),
         log.position = plan.new_head.position.0,
         "appended"
     );
-    Ok((plan.new_head, std::mem::take(&mut plan.answers)))
+    (plan.new_head, std::mem::take(&mut plan.answers))
 }
 
 /// Whether the events of `plan` are in the log.

@@ -7,12 +7,16 @@ use api::domain::{Command, Content, Email, Rejection, Username};
 use e2e::database::TestDatabase;
 use e2e::model::read_log;
 use e2e::until;
+use events::event::TweetCreated;
 use events::recorded::Metadata;
+use events::store::append::{self, BEGIN_LOCKED, NewEvent};
 use events::store::{Connections, read};
 use events::{Clock, Event, Position, UserId};
 use futures_util::future::join_all;
+use sqlx::Connection as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// An appender with connections of its own, as in a process of its own.
 async fn start_appender(database: &TestDatabase) -> Appender {
@@ -178,12 +182,88 @@ async fn a_commit_that_nobody_heard_of_is_found_in_the_log_and_not_repeated() {
     submit(&appender, register("ada")).await.unwrap();
 
     for round in 1..=10 {
-        gate.swallow_answer_to(b"COMMIT");
+        // A tweet is an append of its own, and committed with it. A registration has more to write.
+        gate.swallow_answer_to(b"round");
         let accepted = submit(&appender, tweet(1, &format!("round {round}"))).await.unwrap();
         assert!(!gate.is_armed(), "the answer was swallowed");
-        assert_eq!(accepted.position, Position(1 + round), "once");
+        assert_eq!(accepted.position, Position(2 * round), "once");
+
+        gate.swallow_answer_to(b"COMMIT");
+        let accepted = submit(&appender, register(&format!("bob{round}"))).await.unwrap();
+        assert!(!gate.is_armed(), "the answer was swallowed");
+        assert_eq!(accepted.position, Position(2 * round + 1), "once");
     }
-    assert_eq!(read_log(&database.pool().await).await.len(), 11);
+    assert_eq!(read_log(&database.pool().await).await.len(), 21);
+}
+
+/// An append without the lock, by who believes to be alone, is refused when another has appended or
+/// is about to. What was decided on an old log is not in the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_overtaken_decides_anew() {
+    let database = TestDatabase::migrated().await;
+    let appenders = [start_appender(&database).await, start_appender(&database).await];
+    submit(&appenders[0], register("ada")).await.unwrap();
+    submit(&appenders[0], register("bob")).await.unwrap();
+    submit(&appenders[1], tweet(1, "both know the end of the log")).await.unwrap();
+
+    submit(&appenders[0], follow(1, 2)).await.unwrap();
+    let again = submit(&appenders[1], follow(1, 2)).await;
+    assert_eq!(again, Err(Refusal::Rejected(Rejection::AlreadyFollowing(UserId(2)))));
+
+    // Somebody is in the middle of an append, and nothing goes on before it has ended.
+    let mut lent = database.pool().await.lend().await.unwrap();
+    let holder = lent.begin_with(BEGIN_LOCKED).await.unwrap();
+    let waiting = tokio::spawn({
+        let appender = appenders[0].clone();
+        async move { submit(&appender, tweet(2, "after the other")).await }
+    });
+    until_somebody_waits_for_the_lock(&database).await;
+    holder.rollback().await.unwrap();
+    lent.give_back();
+    assert_eq!(waiting.await.unwrap().unwrap().position, Position(5));
+}
+
+async fn until_somebody_waits_for_the_lock(database: &TestDatabase) {
+    let pool = database.pool().await;
+    until("an appender waits for the lock", async || {
+        let waiting = "select 1 from pg_locks where locktype = 'advisory' and not granted
+            and database = (select oid from pg_database where datname = current_database())";
+        sqlx::query(waiting).fetch_optional(&pool).await.unwrap().map(|_| ())
+    })
+    .await;
+}
+
+/// What an append takes to be the end of the log may be gone by the time it has the lock: the statement
+/// looked before. Nothing is appended then, and no position is given twice or left out.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_looked_too_early_is_refused() {
+    let database = TestDatabase::migrated().await;
+    let log = database.pool().await;
+    let mut lent = log.lend().await.unwrap();
+    // A snapshot for the whole transaction: the earliest that a look can be.
+    let mut early = lent.begin_with("begin isolation level repeatable read").await.unwrap();
+    assert_eq!(append::head(&mut early).await.unwrap().position, Position::START);
+    let tweeted = |position| NewEvent {
+        position: Position(position),
+        event_id: Uuid::now_v7(),
+        version: 1,
+        event: Event::TweetCreated(TweetCreated {
+            author_id: UserId(1),
+            content: "hello".to_owned(),
+        }),
+        metadata: Metadata::default(),
+    };
+    let now = Clock::system().now();
+    let mut other = log.lend().await.unwrap();
+    append::append(&mut other, Position::START, &[tweeted(1)], now).await.unwrap();
+    other.give_back();
+
+    let batch = [tweeted(1), tweeted(2)];
+    let late = append::append(&mut early, Position::START, &batch, now).await;
+    assert!(append::is_overtaken(&late.unwrap_err()));
+    drop(early);
+    drop(lent);
+    assert_eq!(read::head(&log).await.unwrap(), Position(1));
 }
 
 /// While the database cuts connections in the middle of their work, again and again, what was

@@ -1,4 +1,8 @@
-//! Appending to the log. The caller holds the lock of the head for the whole transaction.
+//! Appending to the log.
+//!
+//! **Invariant**: an append has the appenders' lock from before its first event until its commit can
+//! be seen, and adds to the end that its caller decided on, or adds nothing. So positions are dense
+//! and in the order of the commits, whoever appends.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -41,8 +45,8 @@ pub struct NewEvent {
 /// shows what the previous holder committed.
 pub const BEGIN_LOCKED: &str = "begin; select pg_advisory_xact_lock(107135549927012)";
 
-/// The head of the log: its last event, and the last user id that was given. Only whoever has the
-/// lock can build on it.
+/// The head of the log: its last event, and the last user id that was given. Only who has the lock
+/// can be sure that it stays.
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
@@ -70,14 +74,33 @@ pub async fn head(transaction: &mut PgConnection) -> Result<Head, sqlx::Error> {
     .await
 }
 
+/// Whether an append found that the log does not end where it was to go on, or that another is at
+/// work on it. Nothing was appended, and who takes the lock first can.
+#[must_use]
+pub fn is_overtaken(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::RowNotFound => true,
+        // Between this statement's first look and the lock, another has appended here.
+        sqlx::Error::Database(error) => {
+            error.is_unique_violation() && error.table() == Some("events")
+        }
+        _ => false,
+    }
+}
+
 /// Appends `events` after `old` and announces the new head at commit: one statement for the whole
 /// batch.
 ///
+/// It takes the lock if the transaction does not have it yet. So outside a transaction it is a whole
+/// append in one round trip, for who is likely to be alone: the state that `events` were decided on may
+/// have been read at any time after the log was seen to end at `old`, since it changes only with the
+/// log, and the log has not.
+///
 /// # Errors
-/// [`sqlx::Error`]; nothing is appended then. `RowNotFound` says that the log does not end at `old`,
-/// which only happens to a caller without the lock.
+/// [`sqlx::Error`]; nothing is appended then, unless the connection was cut, when a whole append may
+/// have been committed. See [`is_overtaken`] for one that came too late.
 pub async fn append(
-    transaction: &mut PgConnection,
+    connection: &mut PgConnection,
     old: Position,
     events: &[NewEvent],
     recorded_at: DateTime<Utc>,
@@ -92,21 +115,8 @@ pub async fn append(
     let payloads: Vec<String> = events.iter().map(|new| new.event.payload()).collect();
     let metadata: Vec<Json<&Metadata>> = events.iter().map(|new| Json(&new.metadata)).collect();
 
-    sqlx::query!(
-        r#"
-        with head as materialized (
-            select coalesce((select position from events order by position desc limit 1), 0) as position
-        ), appended as (
-            insert into events
-                (position, event_id, stream, version, type, schema_version, payload, metadata, recorded_at)
-            select new.position, event_id, stream, version, type, schema_version, payload::jsonb, metadata, $11
-            from unnest($3::bigint[], $4::uuid[], $5::text[], $6::integer[], $7::text[],
-                        $8::smallint[], $9::text[], $10::jsonb[])
-                as new (position, event_id, stream, version, type, schema_version, payload, metadata)
-            where $1 = (select head.position from head)
-        )
-        select pg_notify($12, $2::bigint::text) as "announced!: ()" from head where position = $1
-        "#,
+    sqlx::query_file!(
+        "src/store/append.sql",
         old.0,
         last.position.0,
         &positions,
@@ -120,7 +130,7 @@ pub async fn append(
         recorded_at,
         LOG_CHANNEL,
     )
-    .fetch_one(transaction)
+    .fetch_one(connection)
     .await?;
     Ok(())
 }
