@@ -49,6 +49,11 @@ impl Call {
         }
     }
 
+    /// The page of that feed that goes on below `tweet`.
+    pub fn before(self, tweet: u64) -> Self {
+        Self { path: format!("{}?before={tweet}", self.path), ..self }
+    }
+
     /// A tweet by `author`. `number` makes it another one than the last.
     pub fn tweet(author: u32, number: u64) -> Self {
         Self::tweet_of(author, &format!("tweet {number} of {author}"))

@@ -7,6 +7,7 @@ mod delivery;
 mod fan_out;
 mod growth;
 mod keeping;
+mod large;
 mod overload;
 mod reads;
 mod rebuild;
@@ -47,6 +48,8 @@ pub enum Target {
     Keeping,
     /// The same at 1, 4 and 16 times the users
     Growth,
+    /// Many users, a few of whom very many read: not part of `all`, --users 1000000 takes an hour
+    Large,
 }
 
 /// How and with what is measured.
@@ -77,6 +80,7 @@ impl Target {
             Self::Overload => overload::measure(plan).await,
             Self::Keeping => keeping::measure(plan).await,
             Self::Growth => growth::measure(plan).await,
+            Self::Large => large::measure(plan).await,
         }
     }
 }
