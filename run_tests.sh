@@ -14,6 +14,7 @@ if ! command -v make >/dev/null; then
     exit 1
 fi
 scripts/browser.sh
+scripts/schemathesis.sh
 scripts/services.sh up
 eval "$(scripts/services.sh env)"
 export DATABASE_URL AMQP_URL RABBITMQ_UI

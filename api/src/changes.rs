@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use events::{Position, TweetId};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::views::FeedItem;
 
@@ -22,7 +23,7 @@ pub struct Stay {
 }
 
 /// The event that did it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 pub struct Cause {
     pub position: Position,
     #[serde(rename = "type")]
@@ -30,7 +31,7 @@ pub struct Cause {
 }
 
 /// One difference between the two.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Change {
     Added { item: FeedItem, cause: Cause },

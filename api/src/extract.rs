@@ -24,15 +24,21 @@ use crate::views::feed::NEWEST;
 /// The largest page of any list.
 pub const LIMIT_MAX: i64 = 100;
 
+/// How many users a page has that does not say.
+pub const LIMIT_USERS: i64 = 100;
+
+/// How many tweets a page has that does not say.
+pub const LIMIT_TWEETS: i64 = 20;
+
 /// The most that a list skips. Skipping reads what it skips; a cursor does not.
 pub const SKIP_MAX: i64 = 10_000;
 
 /// The most items that a client keeps of a feed, for [`ChangesQuery`]: fifty pages of twenty, as many as
 /// are kept ready.
-const WINDOW_MAX: i64 = 1_000;
+pub const WINDOW_MAX: i64 = 1_000;
 
 /// The most characters of an idempotency key: room for a UUID and a prefix, twice over.
-const IDEMPOTENCY_KEY_MAX_CHARS: usize = 200;
+pub const IDEMPOTENCY_KEY_MAX_CHARS: usize = 200;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -228,7 +234,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UserQuery {
         if after < 0 {
             return Err(Problem::invalid("after", "must be a user id: a number from 0 up"));
         }
-        Ok(Self { page: query.page(100, "after")?, after: UserId(after) })
+        Ok(Self { page: query.page(LIMIT_USERS, "after")?, after: UserId(after) })
     }
 }
 
@@ -238,7 +244,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TweetQuery {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = query::<ListQuery, _>(parts, state).await?;
         let before = query.before()?.unwrap_or(NEWEST);
-        Ok(Self { page: query.page(20, "before")?, before })
+        Ok(Self { page: query.page(LIMIT_TWEETS, "before")?, before })
     }
 }
 
@@ -247,7 +253,7 @@ impl<S: Send + Sync> FromRequestParts<S> for FeedQuery {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = query::<ListQuery, _>(parts, state).await?;
-        let (before, page) = (query.before()?, query.page(20, "before")?);
+        let (before, page) = (query.before()?, query.page(LIMIT_TWEETS, "before")?);
         let at = query.at.as_deref().map(|at| Moment::parse(at, "at")).transpose()?;
         let Some(after) = query.after else { return Ok(Self::Down { page, before, at }) };
         if after < 0 {
@@ -268,7 +274,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ChangesQuery {
         let Some(from) = &query.from else {
             return Err(Problem::invalid("from", "is required: from where on changes are wanted"));
         };
-        let window = query.limit.unwrap_or(20);
+        let window = query.limit.unwrap_or(LIMIT_TWEETS);
         if !(1..=WINDOW_MAX).contains(&window) {
             return Err(Problem::invalid("limit", format!("must be from 1 to {WINDOW_MAX}")));
         }

@@ -1,5 +1,6 @@
 //! One module per resource. A handler parses, hands over, and answers.
 
+pub mod docs;
 pub mod feed;
 pub mod health;
 pub mod pipeline;
@@ -11,6 +12,7 @@ pub mod web;
 
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::appender::Accepted;
 use crate::domain::Command;
@@ -20,7 +22,7 @@ use crate::problem::Problem;
 use crate::state::AppState;
 
 /// What a command without a result of its own is answered with.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Message {
     message: String,
 }

@@ -15,6 +15,7 @@ use events::{Clock, Position};
 use serde::Serialize;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
+use utoipa::ToSchema;
 
 use crate::freshness::Readable;
 use crate::relay::{RelayState, RelayStatus};
@@ -55,7 +56,7 @@ pub struct Told {
 }
 
 /// All of it at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Seen {
     pub at: DateTime<Utc>,
     pub log: LogSeen,
@@ -70,7 +71,7 @@ pub struct Seen {
 }
 
 /// The log.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct LogSeen {
     pub state: LogState,
     /// Its head; the last that was known while it is away.
@@ -80,7 +81,7 @@ pub struct LogSeen {
 }
 
 /// How the log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogState {
     Working,
@@ -88,7 +89,7 @@ pub enum LogState {
 }
 
 /// The relay, whichever leads.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct RelaySeen {
     pub state: RelaySeenState,
     /// Confirmed up to here; `null` when the log cannot say.
@@ -100,7 +101,7 @@ pub struct RelaySeen {
 }
 
 /// How the relay is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RelaySeenState {
     /// One leads, here or in another process.
@@ -112,7 +113,7 @@ pub enum RelaySeenState {
 }
 
 /// RabbitMQ, as the relay of this process finds it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct BrokerSeen {
     pub state: BrokerState,
     /// Messages that wait in the feed's queue.
@@ -122,7 +123,7 @@ pub struct BrokerSeen {
 }
 
 /// How RabbitMQ is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BrokerState {
     Connected,
@@ -132,7 +133,7 @@ pub enum BrokerState {
 }
 
 /// The projector.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct ProjectorSeen {
     pub state: ProjectorState,
     /// Applied up to here; the last that was known while the read model is away.
@@ -146,7 +147,7 @@ pub struct ProjectorSeen {
 }
 
 /// How the projector is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProjectorState {
     Working,
@@ -161,7 +162,7 @@ pub enum ProjectorState {
 }
 
 /// The read model.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct FeedsSeen {
     pub state: FeedsState,
     /// Which build of the read model this is.
@@ -171,7 +172,7 @@ pub struct FeedsSeen {
 }
 
 /// How the read model is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FeedsState {
     Readable,

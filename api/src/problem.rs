@@ -6,16 +6,18 @@ use axum::response::{IntoResponse, Response};
 use events::Position;
 use events::store::Fault;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::appender::Refusal;
 use crate::domain::Rejection;
+use crate::extract::LIMIT_MAX;
 use crate::position::LOG_POSITION;
 
 /// When a client that was refused for lack of room should try again, in seconds.
 const RETRY_AFTER_SECONDS: u16 = 1;
 
 /// What is wrong with one field of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     pub field: &'static str,
     pub detail: String,
@@ -59,8 +61,10 @@ impl Challenge {
     }
 }
 
-#[derive(Serialize)]
-struct Body {
+/// A refusal (RFC 9457). Programs match on `type`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Body {
     r#type: String,
     title: &'static str,
     status: u16,
@@ -150,6 +154,36 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail)
     }
 
+    /// What a refusal with `status` can look like.
+    #[must_use]
+    pub fn example(status: StatusCode) -> serde_json::Value {
+        let problem = match status {
+            StatusCode::UNAUTHORIZED => {
+                Self::unauthenticated(Challenge::UserHeader, "send your user id in X-User-ID")
+            }
+            StatusCode::FORBIDDEN => Self::forbidden("a user can only be deleted by themselves"),
+            StatusCode::NOT_FOUND => Self::not_found("there is no tweet 42"),
+            StatusCode::CONFLICT => Rejection::UsernameTaken("ada".to_owned()).into(),
+            StatusCode::UNPROCESSABLE_ENTITY => {
+                Self::invalid("limit", format!("must be from 1 to {LIMIT_MAX}"))
+            }
+            StatusCode::INTERNAL_SERVER_ERROR => Self::internal(),
+            StatusCode::SERVICE_UNAVAILABLE => Refusal::Busy.into(),
+            _ => Self::malformed(status, "in words, what was wrong with the request"),
+        };
+        serde_json::json!(problem.body())
+    }
+
+    fn body(self) -> Body {
+        Body {
+            r#type: format!("urn:rookery:problem:{}", self.name),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: self.detail,
+            errors: self.errors,
+        }
+    }
+
     /// The same, saying at which position of the log it holds.
     #[must_use]
     pub fn at(self, position: Position) -> Self {
@@ -218,24 +252,18 @@ impl From<sqlx::Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Body {
-            r#type: format!("urn:rookery:problem:{}", self.name),
-            title: self.title,
-            status: self.status.as_u16(),
-            detail: self.detail,
-            errors: self.errors,
-        };
-        let mut response = (self.status, Json(body)).into_response();
+        let Self { status, challenge, position, .. } = self;
+        let mut response = (status, Json(self.body())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
-        if let Some(challenge) = self.challenge {
+        if let Some(challenge) = challenge {
             let challenge = HeaderValue::from_static(challenge.header());
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if let Some(position) = self.position {
+        if let Some(position) = position {
             headers.insert(LOG_POSITION, position.0.into());
         }
         response

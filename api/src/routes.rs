@@ -8,7 +8,7 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::get;
 use axum::{BoxError, Router};
 use metrics::{counter, histogram};
 use tower::ServiceBuilder;
@@ -17,10 +17,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::normalize_path::NormalizePath;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::appender::Refusal;
 use crate::body::whole_body_first;
-use crate::handlers::{feed, health, pipeline, stream, subscriptions, tweets, users, web};
+use crate::handlers::{docs, feed, health, pipeline, stream, subscriptions, tweets, users, web};
+use crate::openapi;
 use crate::own_hosts::only_own_hosts;
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -39,23 +42,28 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The whole service. A path with a slash at its end is the path without it.
 pub fn service(state: AppState) -> NormalizePath<Router> {
-    let api = Router::new()
-        .route("/users", post(users::register).get(users::list))
-        .route("/users/{id}", get(users::find).delete(users::delete))
-        .route("/tweets", post(tweets::create))
-        .route("/tweets/{id}", get(tweets::find).delete(tweets::delete))
-        .route("/tweets/{id}/delivery", get(pipeline::delivery))
-        .route("/tweets/user/{user_id}", get(tweets::by_author))
-        .route("/subscriptions/follow", post(subscriptions::follow))
-        .route("/subscriptions/unfollow/{followed_id}", delete(subscriptions::unfollow))
-        .route("/subscriptions/{user_id}/followers", get(subscriptions::followers))
-        .route("/subscriptions/{user_id}/following", get(subscriptions::following))
-        .route("/feed", get(feed::page))
-        .route("/feed/changes", get(feed::changes_since))
-        .route("/feed/explain", get(feed::explain))
-        .route("/feed/stream", get(stream::open))
-        .route("/feed/ticket", post(stream::ticket))
-        .route("/pipeline", get(pipeline::look));
+    let api = OpenApiRouter::new()
+        // /users
+        .routes(routes!(users::register, users::list))
+        .routes(routes!(users::find, users::delete))
+        // /tweets
+        .routes(routes!(tweets::create))
+        .routes(routes!(tweets::find, tweets::delete))
+        .routes(routes!(tweets::by_author))
+        .routes(routes!(pipeline::delivery))
+        // /subscriptions
+        .routes(routes!(subscriptions::follow))
+        .routes(routes!(subscriptions::unfollow))
+        .routes(routes!(subscriptions::followers))
+        .routes(routes!(subscriptions::following))
+        // /feed
+        .routes(routes!(feed::page))
+        .routes(routes!(feed::changes_since))
+        .routes(routes!(feed::explain))
+        .routes(routes!(stream::open))
+        .routes(routes!(stream::ticket))
+        // /pipeline
+        .routes(routes!(pipeline::look));
 
     let limited = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(overloaded))
@@ -64,14 +72,20 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
         .layer(middleware::from_fn(in_time));
 
     let own_hosts = middleware::from_fn_with_state(state.own_hosts.clone(), only_own_hosts);
-    let router = Router::new()
+    let (router, described) = OpenApiRouter::with_openapi(openapi::begun())
         .nest("/api", api.layer(limited))
         .route("/", get(web::index))
         .route("/assets/{version}/{*path}", get(web::asset))
+        .route("/docs", get(docs::index))
+        .route("/docs/{*path}", get(docs::file))
         .route_layer(own_hosts)
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/metrics", get(health::metrics))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .split_for_parts();
+    let description = openapi::written(&described);
+    let router = router
+        .route("/openapi.json", get(async move || docs::description(description)))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(state)

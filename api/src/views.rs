@@ -13,11 +13,12 @@ use events::store::NEWEST_ONE;
 use events::{Mark, Position, TweetId, UserId};
 use serde::Serialize;
 use sqlx::PgExecutor;
+use utoipa::ToSchema;
 
 use crate::domain::Account;
 
 /// A user as everyone sees them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct User {
     pub id: UserId,
     pub username: String,
@@ -25,7 +26,7 @@ pub struct User {
 }
 
 /// A user as they see themselves: nobody else is told their address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct OwnUser {
     #[serde(flatten)]
     pub user: User,
@@ -33,7 +34,7 @@ pub struct OwnUser {
 }
 
 /// A tweet as clients see one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Tweet {
     pub id: TweetId,
     pub author_id: UserId,
@@ -43,7 +44,7 @@ pub struct Tweet {
 }
 
 /// An item of a home feed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FeedItem {
     pub tweet_id: TweetId,
     pub content: String,

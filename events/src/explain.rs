@@ -18,6 +18,7 @@ use crate::id::{Position, TweetId, UserId};
 use crate::recorded::RecordedEvent;
 
 /// Whether a tweet is in a feed at a position, and what makes it so.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     pub user: UserId,
@@ -38,6 +39,7 @@ pub struct Explanation {
 }
 
 /// An event that bears on it.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
     pub position: Position,
@@ -49,6 +51,7 @@ pub struct Step {
 
 /// Why a tweet is in a feed, or one cause why it is not. A `position` is that of the event that did
 /// it.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Reason {

@@ -6,6 +6,7 @@ use events::store::explain::{ExplainError, Question};
 use events::store::read;
 use events::{Explanation, Position, TweetId};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::caller::Caller;
 use crate::changes::{Change, TooMany, changes};
@@ -16,6 +17,15 @@ use crate::state::AppState;
 use crate::views::feed::NEWEST;
 use crate::views::{self, FeedItem, Page};
 
+/// A page of the caller's home feed, newest first.
+#[utoipa::path(
+    get,
+    path = "/feed",
+    tag = "feed",
+    params(MinPosition, FeedQuery),
+    security(("caller" = [])),
+    responses((status = OK, body = Vec<FeedItem>), (status = NOT_FOUND))
+)]
 pub async fn page(
     State(state): State<AppState>,
     Caller(reader): Caller,
@@ -50,7 +60,7 @@ pub async fn page(
 }
 
 /// What a client that holds the newest items as of `from` needs in order to hold them as of `to`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct FeedChanges {
     from: Position,
     to: Position,
@@ -63,6 +73,15 @@ struct FeedChanges {
 /// items. Where there are more, a page anew is the shorter answer.
 const STAYS_PER_ITEM: i64 = 2;
 
+/// What changed in the newest part of the caller's home feed.
+#[utoipa::path(
+    get,
+    path = "/feed/changes",
+    tag = "feed",
+    params(MinPosition, ChangesQuery),
+    security(("caller" = [])),
+    responses((status = OK, body = FeedChanges), (status = NOT_FOUND))
+)]
 pub async fn changes_since(
     State(state): State<AppState>,
     Caller(reader): Caller,
@@ -90,6 +109,14 @@ pub async fn changes_since(
 }
 
 /// Why a tweet is in the caller's feed, or not: at a past position, or as the log is now.
+#[utoipa::path(
+    get,
+    path = "/feed/explain",
+    tag = "feed",
+    params(MinPosition, ExplainQuery),
+    security(("caller" = [])),
+    responses((status = OK, body = Explanation))
+)]
 pub async fn explain(
     State(state): State<AppState>,
     Caller(reader): Caller,

@@ -5,11 +5,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::relay::RelayState;
 use crate::state::AppState;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Readiness {
     status: &'static str,
     log_database: &'static str,
@@ -23,12 +24,29 @@ struct Readiness {
     feed_position: i64,
 }
 
+#[derive(Debug, Serialize, ToSchema)]
+struct Liveness {
+    status: &'static str,
+}
+
 /// The process runs and answers.
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    tag = "operations",
+    responses((status = OK, body = Liveness))
+)]
 pub async fn live() -> impl IntoResponse {
-    Json(serde_json::json!({ "status": "live" }))
+    Json(Liveness { status: "live" })
 }
 
 /// The service can do its work: both databases answer and have a schema that this release can use.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    tag = "operations",
+    responses((status = OK, body = Readiness), (status = SERVICE_UNAVAILABLE, body = Readiness))
+)]
 pub async fn ready(State(state): State<AppState>) -> impl IntoResponse {
     let found = state.readiness.look().await;
     let ready = found.is_ready();
@@ -52,6 +70,12 @@ pub async fn ready(State(state): State<AppState>) -> impl IntoResponse {
 }
 
 /// What Prometheus scrapes.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operations",
+    responses((status = OK, body = String, content_type = "text/plain"))
+)]
 pub async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
     let text_format = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, text_format)], state.metrics.render())

@@ -11,9 +11,11 @@ use events::store::hops::{RelayHop, of_relay};
 use events::store::read;
 use events::{Position, TweetId};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::caller::Caller;
 use crate::extract::Id;
+use crate::pipeline::Seen;
 use crate::position::{AsOf, LogPosition, MinPosition};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -21,6 +23,13 @@ use crate::views;
 use crate::views::delivery::Delivered;
 
 /// The whole way, for those who may watch it. What is away is part of the answer.
+#[utoipa::path(
+    get,
+    path = "/pipeline",
+    tag = "pipeline",
+    security((), ("caller" = [])),
+    responses((status = OK, body = Seen))
+)]
 pub async fn look(
     State(state): State<AppState>,
     headers: HeaderMap,
@@ -32,7 +41,7 @@ pub async fn look(
 }
 
 /// How far a tweet has come.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Delivery {
     tweet_id: TweetId,
     /// The position of the read model that the counts hold for.
@@ -52,6 +61,14 @@ pub struct Delivery {
 }
 
 /// The author's own view of a tweet on its way.
+#[utoipa::path(
+    get,
+    path = "/tweets/{id}/delivery",
+    tag = "tweets",
+    params(MinPosition),
+    security(("caller" = [])),
+    responses((status = OK, body = Delivery), (status = NOT_FOUND))
+)]
 pub async fn delivery(
     State(state): State<AppState>,
     Caller(author): Caller,

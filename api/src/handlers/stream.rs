@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, Span};
+use utoipa::ToSchema;
 
 use super::feed::reachable;
 use crate::authentication::{LEEWAY_SECONDS, Proof};
@@ -50,6 +51,15 @@ const RESUME_MAX_EVENTS: i64 = 100_000;
 /// `Last-Event-ID`: the position after which the stream goes on.
 pub struct LastEventId(Option<Position>);
 
+/// The caller's home feed as it grows, by Server-Sent Events.
+#[utoipa::path(
+    get,
+    path = "/feed/stream",
+    tag = "feed",
+    params(Listener, LastEventId),
+    security(("caller" = [])),
+    responses((status = OK, body = String, content_type = "text/event-stream"), (status = NOT_FOUND))
+)]
 pub async fn open(
     State(state): State<AppState>,
     Listener(proof): Listener,
@@ -95,13 +105,20 @@ pub async fn open(
 }
 
 /// What a caller is given who cannot set headers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Ticket {
     ticket: String,
     expires_at: DateTime<Utc>,
 }
 
 /// A ticket, good for any stream of the caller for a minute.
+#[utoipa::path(
+    post,
+    path = "/feed/ticket",
+    tag = "feed",
+    security(("caller" = [])),
+    responses((status = OK, body = Ticket))
+)]
 pub async fn ticket(
     State(state): State<AppState>,
     headers: HeaderMap,

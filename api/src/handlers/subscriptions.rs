@@ -4,8 +4,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use events::UserId;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{accept, done};
+use super::{Message, accept, done};
 use crate::caller::Caller;
 use crate::domain::Command;
 use crate::extract::{CommandContext, Id, Json, UserQuery};
@@ -14,18 +15,28 @@ use crate::problem::Problem;
 use crate::state::AppState;
 use crate::views::{self, Page, User};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct Follow {
     followed_id: UserId,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Following {
     message: String,
     follower_id: UserId,
     followed_id: UserId,
 }
 
+/// The caller begins to follow a user.
+#[utoipa::path(
+    post,
+    path = "/subscriptions/follow",
+    tag = "subscriptions",
+    params(CommandContext),
+    request_body = Follow,
+    security(("caller" = [])),
+    responses((status = OK, body = Following), (status = NOT_FOUND), (status = CONFLICT))
+)]
 pub async fn follow(
     State(state): State<AppState>,
     Caller(follower_id): Caller,
@@ -38,6 +49,14 @@ pub async fn follow(
     Ok((LogPosition(accepted.position), axum::Json(following)).into_response())
 }
 
+/// The caller no longer follows a user.
+#[utoipa::path(
+    delete,
+    path = "/subscriptions/unfollow/{followed_id}",
+    tag = "subscriptions",
+    security(("caller" = [])),
+    responses((status = OK, body = Message), (status = NOT_FOUND))
+)]
 pub async fn unfollow(
     State(state): State<AppState>,
     Caller(follower_id): Caller,
@@ -49,6 +68,14 @@ pub async fn unfollow(
     Ok(done(&accepted, format!("you no longer follow user {followed_id}")))
 }
 
+/// Who follows a user, by id.
+#[utoipa::path(
+    get,
+    path = "/subscriptions/{user_id}/followers",
+    tag = "subscriptions",
+    params(MinPosition, UserQuery),
+    responses((status = OK, body = Vec<User>), (status = NOT_FOUND))
+)]
 pub async fn followers(
     State(state): State<AppState>,
     min: MinPosition,
@@ -61,6 +88,14 @@ pub async fn followers(
     Ok(page.answer(found, |last| next(user_id, "followers", last, page)))
 }
 
+/// Whom a user follows, by id.
+#[utoipa::path(
+    get,
+    path = "/subscriptions/{user_id}/following",
+    tag = "subscriptions",
+    params(MinPosition, UserQuery),
+    responses((status = OK, body = Vec<User>), (status = NOT_FOUND))
+)]
 pub async fn following(
     State(state): State<AppState>,
     min: MinPosition,

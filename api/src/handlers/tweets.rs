@@ -5,8 +5,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use events::{TweetId, UserId};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
-use super::{accept, done};
+use super::{Message, accept, done};
 use crate::caller::Caller;
 use crate::domain::{Command, Content};
 use crate::extract::{CommandContext, Id, Json, TweetQuery};
@@ -15,11 +16,22 @@ use crate::problem::Problem;
 use crate::state::AppState;
 use crate::views::{self, OwnUser, Tweet};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct NewTweet {
+    #[schema(min_length = 1, max_length = 280, example = "hello, world")]
     content: String,
 }
 
+/// Writes a tweet.
+#[utoipa::path(
+    post,
+    path = "/tweets",
+    tag = "tweets",
+    params(CommandContext),
+    request_body = NewTweet,
+    security(("caller" = [])),
+    responses((status = CREATED, body = Tweet), (status = NOT_FOUND))
+)]
 pub async fn create(
     State(state): State<AppState>,
     Caller(author_id): Caller,
@@ -40,6 +52,14 @@ pub async fn create(
     Ok((StatusCode::CREATED, LogPosition(accepted.position), axum::Json(tweet)).into_response())
 }
 
+/// One tweet.
+#[utoipa::path(
+    get,
+    path = "/tweets/{id}",
+    tag = "tweets",
+    params(MinPosition),
+    responses((status = OK, body = Tweet), (status = NOT_FOUND))
+)]
 pub async fn find(
     State(state): State<AppState>,
     min: MinPosition,
@@ -49,6 +69,14 @@ pub async fn find(
     state.freshness.read(min, read).await?.or_not_found(|| format!("there is no tweet {tweet_id}"))
 }
 
+/// What a user has written, newest first.
+#[utoipa::path(
+    get,
+    path = "/tweets/user/{user_id}",
+    tag = "tweets",
+    params(MinPosition, TweetQuery),
+    responses((status = OK, body = Vec<Tweet>))
+)]
 pub async fn by_author(
     State(state): State<AppState>,
     min: MinPosition,
@@ -63,6 +91,14 @@ pub async fn by_author(
     Ok(page.answer(found, next))
 }
 
+/// Takes a tweet of the caller back.
+#[utoipa::path(
+    delete,
+    path = "/tweets/{id}",
+    tag = "tweets",
+    security(("caller" = [])),
+    responses((status = OK, body = Message), (status = NOT_FOUND))
+)]
 pub async fn delete(
     State(state): State<AppState>,
     Caller(author_id): Caller,

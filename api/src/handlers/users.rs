@@ -4,9 +4,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use events::UserId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::{accept, done};
+use super::{Message, accept, done};
 use crate::caller::Caller;
 use crate::domain::{Command, Email, Username};
 use crate::extract::{CommandContext, Id, Json, UserQuery};
@@ -15,12 +16,23 @@ use crate::problem::{FieldError, Problem};
 use crate::state::AppState;
 use crate::views::{self, OwnUser, User};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub struct NewUser {
+    #[schema(min_length = 3, max_length = 50, example = "ada")]
     username: String,
+    #[schema(format = Email, max_length = 254, example = "ada@example.org")]
     email: String,
 }
 
+/// Registers a user.
+#[utoipa::path(
+    post,
+    path = "/users",
+    tag = "users",
+    params(CommandContext),
+    request_body = NewUser,
+    responses((status = CREATED, body = OwnUser), (status = CONFLICT))
+)]
 pub async fn register(
     State(state): State<AppState>,
     context: CommandContext,
@@ -32,23 +44,47 @@ pub async fn register(
     Ok((StatusCode::CREATED, LogPosition(accepted.position), axum::Json(user)).into_response())
 }
 
+/// A user as the caller may see them.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FoundUser {
+    #[serde(flatten)]
+    user: User,
+    /// For the user themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+}
+
+/// One user; the caller themselves with their address.
+#[utoipa::path(
+    get,
+    path = "/users/{id}",
+    tag = "users",
+    params(MinPosition),
+    security((), ("caller" = [])),
+    responses((status = OK, body = FoundUser), (status = NOT_FOUND))
+)]
 pub async fn find(
     State(state): State<AppState>,
     caller: Option<Caller>,
     min: MinPosition,
     Id(user_id): Id<UserId>,
-) -> Result<Response, Problem> {
+) -> Result<AsOf<FoundUser>, Problem> {
     let read = || views::users::find(&state.feed, user_id);
     let found = state.freshness.read(min, read).await?;
-    let AsOf { position, value: user } =
+    let AsOf { position, value: OwnUser { user, email } } =
         found.or_not_found(|| format!("there is no user {user_id}"))?;
-    Ok(if caller == Some(Caller(user_id)) {
-        AsOf { position, value: user }.into_response()
-    } else {
-        AsOf { position, value: user.user }.into_response()
-    })
+    let email = (caller == Some(Caller(user_id))).then_some(email);
+    Ok(AsOf { position, value: FoundUser { user, email } })
 }
 
+/// Everybody, by id.
+#[utoipa::path(
+    get,
+    path = "/users",
+    tag = "users",
+    params(MinPosition, UserQuery),
+    responses((status = OK, body = Vec<User>))
+)]
 pub async fn list(
     State(state): State<AppState>,
     min: MinPosition,
@@ -60,6 +96,14 @@ pub async fn list(
     Ok(page.answer(found, next))
 }
 
+/// The caller leaves.
+#[utoipa::path(
+    delete,
+    path = "/users/{id}",
+    tag = "users",
+    security(("caller" = [])),
+    responses((status = OK, body = Message), (status = NOT_FOUND))
+)]
 pub async fn delete(
     State(state): State<AppState>,
     Caller(caller): Caller,

@@ -1,12 +1,13 @@
 //! What does not work, in words: what happened, what works on, what waits, and what becomes of it.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{BrokerState, FeedsState, LogState, ProjectorState, RelaySeenState, Seen};
 use crate::freshness::Readable;
 
 /// Something that does not work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Trouble {
     pub part: Part,
     pub title: &'static str,
@@ -19,7 +20,7 @@ pub struct Trouble {
 }
 
 /// A part of the pipeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     Log,

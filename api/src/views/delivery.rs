@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use events::{Position, TweetId, UserId};
 use serde::Serialize;
 use sqlx::PgExecutor;
+use utoipa::ToSchema;
 
 use crate::position::AsOf;
 
@@ -12,7 +13,7 @@ use crate::position::AsOf;
 pub const FOLLOWERS_MAX: i64 = 100_000;
 
 /// The read model's part of a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Delivered {
     /// How many follow the author, at most [`FOLLOWERS_MAX`].
     pub followers: i64,

@@ -5,6 +5,7 @@ use events::Position;
 use events::store::{Connections, Fault};
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
+use utoipa::ToSchema;
 
 /// Deliveries are counted over so many seconds: long enough for a rate that a person can read.
 pub const DELIVERIES_SECONDS: f64 = 5.0;
@@ -29,7 +30,7 @@ pub struct FeedSide {
 }
 
 /// A generation that is being built, as `projector rebuild` stored it last.
-#[derive(Debug, Clone, PartialEq, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Serialize, sqlx::FromRow, ToSchema)]
 pub struct Rebuild {
     pub phase: String,
     pub done: i64,
