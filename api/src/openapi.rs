@@ -86,15 +86,16 @@ fn complete(path: &str, operation: &mut Value) {
             security.splice(needed..=needed, [json!({ "userId": [] }), json!({ "bearer": [] })]);
         }
     }
-    let mut refusals = Vec::new();
+    // A body is read before anyone asks whether it is wanted.
+    let mut refusals = vec![400, 408, 413, 500];
     if path.starts_with("/api") {
-        refusals.extend([400, 403, 422, 500, 503]);
+        refusals.extend([403, 422, 503]);
     }
     if is_called {
         refusals.push(401);
     }
     if operation.get("requestBody").is_some() {
-        refusals.extend([408, 413, 415]);
+        refusals.push(415);
     }
     let named = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let ids = named.map(|name| {

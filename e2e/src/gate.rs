@@ -13,7 +13,31 @@ use tokio::sync::watch;
 pub struct Gate {
     pub address: SocketAddr,
     state: Arc<watch::Sender<State>>,
-    trap: Arc<Mutex<Option<&'static [u8]>>>,
+    trap: Arc<Mutex<Option<Trap>>>,
+    held: Arc<Mutex<Vec<Held>>>,
+}
+
+/// What happens to a connection on which a client says `words`.
+#[derive(Debug, Clone, Copy)]
+struct Trap {
+    words: &'static [u8],
+    does: Does,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Does {
+    SwallowAnswer,
+    HoldBack,
+    /// Holds back the first, and cuts each that says the same later.
+    HoldBackThenCut,
+    Cut,
+}
+
+/// What a server has yet to hear, of a client that is gone.
+#[derive(Debug)]
+struct Held {
+    server: TcpStream,
+    said: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,12 +57,16 @@ impl Gate {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it has an address");
         let state = State { target, is_open: true, is_silent: false, cuts: 0, silences: 0 };
-        let gate =
-            Self { address, state: Arc::new(watch::Sender::new(state)), trap: Arc::default() };
-        let (states, trap) = (gate.state.subscribe(), Arc::clone(&gate.trap));
+        let gate = Self {
+            address,
+            state: Arc::new(watch::Sender::new(state)),
+            trap: Arc::default(),
+            held: Arc::default(),
+        };
+        let (states, traps) = (gate.state.subscribe(), gate.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(connection(client, states.clone(), Arc::clone(&trap)));
+                tokio::spawn(connection(client, states.clone(), traps.clone()));
             }
         });
         gate
@@ -86,7 +114,33 @@ impl Gate {
     /// Cuts the next connection on which a client says `words`, after the server has carried them
     /// out and before the client hears of it.
     pub fn swallow_answer_to(&self, words: &'static [u8]) {
-        *self.trap.lock().expect("no holder panics") = Some(words);
+        self.set(words, Does::SwallowAnswer);
+    }
+
+    /// Cuts the next connection on which a client says `words`, and lets the server hear them only at
+    /// [`Self::release`], as if they had lain in its buffer unread.
+    pub fn hold_back(&self, words: &'static [u8]) {
+        self.set(words, Does::HoldBack);
+    }
+
+    /// The same; and until then cuts each connection that says them again, unheard.
+    pub fn hold_back_then_cut(&self, words: &'static [u8]) {
+        self.set(words, Does::HoldBackThenCut);
+    }
+
+    fn set(&self, words: &'static [u8], does: Does) {
+        *self.trap.lock().expect("no holder panics") = Some(Trap { words, does });
+    }
+
+    /// Lets servers hear what was held back, and waits until each has answered.
+    pub async fn release(&self) {
+        *self.trap.lock().expect("no holder panics") = None;
+        let held = std::mem::take(&mut *self.held.lock().expect("no holder panics"));
+        assert!(!held.is_empty(), "something was held back");
+        for Held { mut server, said } in held {
+            server.write_all(&said).await.expect("the server listens");
+            server.readable().await.expect("the server answers");
+        }
     }
 
     /// Whether [`Self::swallow_answer_to`] still waits for its words.
@@ -97,11 +151,7 @@ impl Gate {
 }
 
 /// One client's connection, to its end.
-async fn connection(
-    mut client: TcpStream,
-    mut states: watch::Receiver<State>,
-    trap: Arc<Mutex<Option<&'static [u8]>>>,
-) {
+async fn connection(mut client: TcpStream, mut states: watch::Receiver<State>, traps: Gate) {
     let began = *states.borrow_and_update();
     if !began.is_open {
         return;
@@ -112,7 +162,7 @@ async fn connection(
         tokio::select! {
             biased;
             _ = silences.wait_for(|now| now.is_silent || now.silences != began.silences) => {}
-            _ = pass(&mut client, &mut server, began.target, &trap) => return,
+            _ = pass(&mut client, &mut server, began.target, &traps) => return,
         }
         // Neither passes anything on nor closes.
         std::future::pending::<()>().await;
@@ -127,11 +177,11 @@ async fn connection(
 /// Passes bytes both ways until either side ends.
 async fn pass(
     client: &mut TcpStream,
-    server: &mut Option<TcpStream>,
+    connected: &mut Option<TcpStream>,
     target: SocketAddr,
-    trap: &Mutex<Option<&'static [u8]>>,
+    traps: &Gate,
 ) -> std::io::Result<()> {
-    let server = server.insert(TcpStream::connect(target).await?);
+    let server = connected.insert(TcpStream::connect(target).await?);
     let (mut said, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
         tokio::select! {
@@ -140,10 +190,20 @@ async fn pass(
                 if said.is_empty() {
                     return Ok(());
                 }
-                server.write_all(said).await?;
-                if springs(trap, said) {
-                    server.readable().await?;
-                    return Ok(());
+                match springs(&traps.trap, said) {
+                    None => server.write_all(said).await?,
+                    Some(Does::SwallowAnswer) => {
+                        server.write_all(said).await?;
+                        server.readable().await?;
+                        return Ok(());
+                    }
+                    Some(Does::HoldBack | Does::HoldBackThenCut) => {
+                        let said = said.to_owned();
+                        let held = connected.take().map(|server| Held { server, said });
+                        traps.held.lock().expect("no holder panics").extend(held);
+                        return Ok(());
+                    }
+                    Some(Does::Cut) => return Ok(()),
                 }
             }
             count = server.read(&mut answered) => {
@@ -157,11 +217,15 @@ async fn pass(
     }
 }
 
-fn springs(trap: &Mutex<Option<&'static [u8]>>, said: &[u8]) -> bool {
+fn springs(trap: &Mutex<Option<Trap>>, said: &[u8]) -> Option<Does> {
     let mut trap = trap.lock().expect("no holder panics");
-    let heard = trap.is_some_and(|words| said.windows(words.len()).any(|part| part == words));
-    if heard {
-        *trap = None;
+    let Trap { words, does } = (*trap)?;
+    if !said.windows(words.len()).any(|part| part == words) {
+        return None;
     }
-    heard
+    *trap = match does {
+        Does::SwallowAnswer | Does::HoldBack => None,
+        Does::HoldBackThenCut | Does::Cut => Some(Trap { words, does: Does::Cut }),
+    };
+    Some(does)
 }

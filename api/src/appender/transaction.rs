@@ -100,28 +100,41 @@ async fn attempt(
 
     let mut transaction = lent.begin_with(BEGIN_LOCKED).await?;
     let head = append::head(&mut transaction).await?;
-    // The lock is ours, so the transaction in doubt has ended one way or the other.
-    if let Some(plan) = in_doubt.as_mut() {
-        if is_in_log(&mut transaction, plan).await? {
-            return Ok((plan.new_head, std::mem::take(&mut plan.answers)));
+    if let Some(plan) = in_doubt.as_mut()
+        && is_in_log(&mut transaction, plan).await?
+    {
+        return Ok((plan.new_head, std::mem::take(&mut plan.answers)));
+    }
+    let plan = match in_doubt {
+        // A transaction in doubt has ended, because the lock is ours. A statement that the server has yet to
+        // begin has not, and can come about for as long as the log ends here. So the same is written
+        // again, event ids and all: whichever of the two comes first, the other is refused.
+        Some(plan) if plan.old_head == head => {
+            write(&mut transaction, plan).await?;
+            plan
         }
-        *in_doubt = None;
-    }
-
-    let (state, known) = decision_store::load(&mut transaction, head, batch).await?;
-    let plan = batch::decide(batch, state, known, time_after(head, *clock));
-    if plan.is_empty() {
-        transaction.rollback().await?;
-        lent.give_back();
-        return Ok((head, plan.answers));
-    }
-    append::append(&mut transaction, plan.old_head.position, &plan.events, plan.decided_at).await?;
-    decision_store::save(&mut transaction, &plan).await?;
-
-    let plan = in_doubt.insert(plan);
+        _ => {
+            *in_doubt = None;
+            let (state, known) = decision_store::load(&mut transaction, head, batch).await?;
+            let plan = batch::decide(batch, state, known, time_after(head, *clock));
+            if plan.is_empty() {
+                transaction.rollback().await?;
+                lent.give_back();
+                return Ok((head, plan.answers));
+            }
+            write(&mut transaction, &plan).await?;
+            in_doubt.insert(plan)
+        }
+    };
     transaction.commit().await.map_err(AppendError::InDoubt)?;
     lent.give_back();
     Ok(committed(plan))
+}
+
+/// Writes all that `plan` has.
+async fn write(transaction: &mut PgConnection, plan: &Plan) -> Result<(), sqlx::Error> {
+    append::append(transaction, plan.old_head.position, &plan.events, plan.decided_at).await?;
+    decision_store::save(transaction, plan).await
 }
 
 /// How an attempt without the lock ended.

@@ -89,6 +89,7 @@ impl DecisionState {
     pub fn evolve(&mut self, event: &Event, now: DateTime<Utc>) -> (Position, i32) {
         let position = self.head.position.next();
         self.head.position = position;
+        self.head.recorded_at = Some(now);
         let version = match event {
             Event::UserRegistered(UserRegistered { user_id, username, email }) => {
                 self.head.last_user_id = *user_id;

@@ -1,9 +1,11 @@
 //! The appender: several at once, on one log.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use api::appender::{Accepted, Appender, IdempotencyKey, Refusal};
 use api::domain::{Command, Content, Email, Rejection, Username};
+use chrono::{DateTime, Duration, Utc};
 use e2e::database::TestDatabase;
 use e2e::model::read_log;
 use e2e::until;
@@ -194,6 +196,57 @@ async fn a_commit_that_nobody_heard_of_is_found_in_the_log_and_not_repeated() {
         assert_eq!(accepted.position, Position(2 * round + 1), "once");
     }
     assert_eq!(read_log(&database.pool().await).await.len(), 21);
+}
+
+/// Each look at the clock is a minute earlier than the one before.
+fn clock_that_goes_back() -> DateTime<Utc> {
+    static LOOKS: AtomicI64 = AtomicI64::new(0);
+    Clock::system().now() - Duration::minutes(LOOKS.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Also where nobody looks at the log again between two appends.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_appends_alone_by_a_clock_that_goes_back_stays_in_order() {
+    let database = TestDatabase::migrated().await;
+    let (head, _) = watch::channel(Position::START);
+    let clock = Clock::showing(clock_that_goes_back);
+    let (appender, task) = Appender::new(database.pool().await, clock, head);
+    tokio::spawn(task.run(CancellationToken::new()));
+    submit(&appender, register("ada")).await.unwrap();
+    for number in 0..3 {
+        submit(&appender, tweet(1, &format!("tweet {number}"))).await.unwrap();
+    }
+    let log = read_log(&database.pool().await).await;
+    assert_eq!(log.len(), 4);
+    assert!(log.is_sorted_by_key(|event| event.recorded_at));
+}
+
+/// An append that is its own transaction may lie unread with the server while we look whether it came about. It is
+/// refused when it comes late; and while nothing of ours has taken its place, nobody is told that nothing was stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_that_the_server_begins_too_late_is_not_repeated_and_not_denied() {
+    let database = TestDatabase::migrated().await;
+    let (gate, gated) = database.behind_a_gate().await;
+    let (head, _) = watch::channel(Position::START);
+    let (appender, task) = Appender::new(gated.connect(4).await.unwrap(), Clock::system(), head);
+    tokio::spawn(task.run(CancellationToken::new()));
+    let log = database.pool().await;
+    submit(&appender, register("ada")).await.unwrap();
+    submit(&appender, tweet(1, "to know where the log ends")).await.unwrap();
+
+    gate.hold_back(b"once");
+    assert_eq!(submit(&appender, tweet(1, "once")).await.unwrap().position, Position(3));
+    gate.release().await;
+    assert_eq!(read::head(&log).await.unwrap(), Position(3));
+
+    gate.hold_back_then_cut(b"perhaps");
+    assert_eq!(submit(&appender, tweet(1, "perhaps")).await, Err(Refusal::Unknown));
+    assert_eq!(read::head(&log).await.unwrap(), Position(3));
+    gate.release().await;
+    until("the late append is in the log", async || {
+        (read::head(&log).await.unwrap() == Position(4)).then_some(())
+    })
+    .await;
 }
 
 /// An append without the lock, by who believes to be alone, is refused when another has appended or

@@ -115,6 +115,10 @@ async fn every_described_operation_is_there_and_asks_who_calls_where_it_says_so(
                 operation["responses"].get(answer.status.as_str()).is_some(),
                 "{method} {path}"
             );
+            let huge = system.client.request(method.clone(), &path, None).body(vec![b' '; 20_000]);
+            let answer = Answer::of(huge).await;
+            assert_eq!(answer.status, 413, "{method} {path}");
+            assert!(operation["responses"].get("413").is_some(), "{method} {path}");
         }
     }
     system.stop().await;
