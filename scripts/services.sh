@@ -33,6 +33,7 @@ Where they come from, the first that applies:
 The choice holds until `down`. The commands for one server alone need the private servers.
 
   ROOKERY_LOCAL=DIR    keep everything in DIR instead of .local/; another DIR is another pair of servers
+  ROOKERY_BROKER_DISK_FREE=SIZE  the private RabbitMQ takes no messages below so much free disk [default: 256MB]
 TEXT
 }
 

@@ -18,11 +18,14 @@ use std::time::Duration;
 use events::recorded::Metadata;
 use events::store::{Connections, follow};
 use events::{Clock, Position};
+use metrics::{counter, histogram};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Command, Rejection};
+use crate::metrics::{APPEND, APPEND_FAILURES};
 pub use batch::{Accepted, IdempotencyKey};
 use expected::Expected;
 use transaction::{Answers, AppendError};
@@ -149,7 +152,13 @@ impl AppenderTask {
         if batch.is_empty() {
             return;
         }
-        match self.append_with_retry(&batch).await {
+        let began = Instant::now();
+        let end = self.append_with_retry(&batch).await;
+        histogram!(APPEND.name).record(began.elapsed());
+        if let Err(error) = &end {
+            counter!(APPEND_FAILURES.name, "fault" => error.fault().name()).increment(1);
+        }
+        match end {
             Ok(answers) => self.answer(batch, answers),
             Err(AppendError::Statement(error)) if batch.len() > 1 => {
                 // One command the database cannot take must not fail its neighbours.
@@ -182,7 +191,7 @@ impl AppenderTask {
     /// Tries the transaction again while the connection fails. An attempt whose commit was cut off
     /// is looked up in the log first, so that no batch is appended twice.
     async fn append_with_retry(&mut self, batch: &[Submission]) -> Result<Answers, AppendError> {
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(APPEND_RETRY_MS);
+        let deadline = Instant::now() + Duration::from_millis(APPEND_RETRY_MS);
         let mut in_doubt = None;
         loop {
             let expected = &mut self.expected;
@@ -195,7 +204,7 @@ impl AppenderTask {
                     return Ok(answers);
                 }
                 Err(error @ (AppendError::Connection(_) | AppendError::InDoubt(_)))
-                    if tokio::time::Instant::now() < deadline =>
+                    if Instant::now() < deadline =>
                 {
                     let request_ids = request_ids(batch);
                     tracing::warn!(

@@ -54,6 +54,10 @@ pub struct Config {
     #[arg(long, env, default_value = "127.0.0.1:8003", value_name = "HOST:PORT")]
     pub bind: String,
 
+    /// Serve Prometheus metrics here, and no longer at /metrics of --bind [default: there].
+    #[arg(long, env = "API_METRICS_BIND", value_name = "HOST:PORT")]
+    pub metrics_bind: Option<SocketAddr>,
+
     /// Callers send bearer tokens: JWTs with `sub` and `exp`, signed with HS256 and this secret.
     ///
     /// Its bytes are the key as they are, 32 at least. X-User-ID is not believed any more. Better

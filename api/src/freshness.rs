@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::Position;
+use metrics::counter;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::metrics::READ_WAITS;
 use crate::position::{AsOf, MinPosition};
 use crate::problem::Problem;
 use crate::reread::again_after_a_cut;
@@ -96,10 +98,14 @@ impl Freshness {
             checkpoint.borrow_and_update();
             let found = again_after_a_cut(&read).await?;
             if found.position >= min.0 {
+                if place.is_some() {
+                    ended("reached");
+                }
                 return Ok(found);
             }
             if place.is_none() {
                 place = Some(self.waiting.try_acquire().map_err(|_| {
+                    ended("crowded");
                     let detail = "too many reads wait for the read model already";
                     Problem::unavailable("too-many-waiting", detail).at(found.position)
                 })?);
@@ -115,6 +121,7 @@ impl Freshness {
                 std::future::pending::<()>().await;
             };
             if timeout_at(deadline, reached).await.is_err() {
+                ended("late");
                 let (asked, stands) = (min.0, found.position);
                 let detail =
                     format!("position {asked} is not readable yet; the read model is at {stands}");
@@ -122,6 +129,11 @@ impl Freshness {
             }
         }
     }
+}
+
+/// Counts a wait by its `end`.
+fn ended(end: &'static str) {
+    counter!(READ_WAITS.name, "end" => end).increment(1);
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ use events::{Position, UserId};
 use metrics::{counter, gauge};
 use tokio::sync::mpsc;
 
+use crate::metrics::{STREAM_ITEMS, STREAMS, STREAMS_CUT_OFF};
+
 pub use turns::{Told, turns};
 pub use watcher::watch;
 
@@ -97,6 +99,7 @@ impl Live {
     /// No streams yet, in a server of at most so many connections.
     #[must_use]
     pub fn within(connections_max: usize) -> Self {
+        gauge!(STREAMS.name).set(0.0);
         let streams_max = STREAMS_MAX.min(connections_max * STREAMS_FIFTHS / 5);
         Self(Arc::new(Mutex::new(State { streams_max, ..State::default() })))
     }
@@ -119,7 +122,7 @@ impl Live {
         state.count += 1;
         state.newcomers.push((reader, id));
         state.members.entry(reader).or_default().push(Member { id, handed: sender });
-        gauge!("rookery_live_streams").increment(1);
+        gauge!(STREAMS.name).increment(1);
         Ok(Place { live: self.clone(), reader, id, position: state.position, handed })
     }
 
@@ -155,7 +158,7 @@ impl Live {
             state.hand(*reader, &Handed::ReadTo(position), |id| id == *newcomer);
         }
         state.position = position;
-        counter!("rookery_live_items_total").increment(handed);
+        counter!(STREAM_ITEMS.name).increment(handed);
     }
 
     /// Ends the streams of readers who left.
@@ -199,7 +202,7 @@ impl State {
             if taken {
                 handed += 1;
             } else {
-                counter!("rookery_live_cut_off_total").increment(1);
+                counter!(STREAMS_CUT_OFF.name).increment(1);
             }
             taken
         });
@@ -225,7 +228,7 @@ impl Drop for Place {
                 state.members.remove(&self.reader);
             }
         }
-        gauge!("rookery_live_streams").decrement(1);
+        gauge!(STREAMS.name).decrement(1);
     }
 }
 

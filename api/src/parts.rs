@@ -1,17 +1,13 @@
 //! The running parts of the process, and the order in which they stop.
 
 use std::thread;
-use std::time::Duration;
 
 use events::lifecycle::{Ended, Lifecycle};
-use events::runtime::log_lines_dropped;
 use events::store::follow::follow;
 use events::store::hops::{Recorder, RelayHop};
 use events::store::schema::{Schema, SchemaError};
 use events::store::{CHECKPOINT_CHANNEL, Connections, Database, Fault, LOG_CHANNEL, history, read};
 use events::{Clock, Mark, Position};
-use metrics::counter;
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -19,13 +15,11 @@ use tokio_util::sync::CancellationToken;
 use crate::appender::{Appender, forget};
 use crate::freshness::Readable;
 use crate::live::{self, Live};
+use crate::pipeline::Pipeline;
 use crate::readiness::Standing;
 use crate::relay::{Relay, RelayError};
 use crate::state::AppState;
-use crate::{routes, server, views};
-
-/// How often the metrics that only grow with time are tidied.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+use crate::{metrics, routes, server, views};
 
 /// The stages in which parts stop: HTTP takes no more and answers what it has, then the appender empties
 /// its queue, then the relay publishes what that appended.
@@ -167,29 +161,12 @@ impl Parts {
         live
     }
 
-    pub(crate) fn start_metrics(&self) -> Result<PrometheusHandle, BuildError> {
-        let handle = PrometheusBuilder::new()
-            .set_buckets_for_metric(
-                Matcher::Full("rookery_append_batch_commands".to_owned()),
-                &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0],
-            )?
-            .set_buckets(&[
-                0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-            ])?
-            .install_recorder()?;
-        let (upkeep, stop) = (handle.clone(), self.0.stop(HTTP));
-        self.0.start(HTTP, "the metrics", async move {
-            while !stop.is_cancelled() {
-                upkeep.run_upkeep();
-                counter!("rookery_log_lines_dropped_total").absolute(log_lines_dropped());
-                tokio::select! {
-                    () = tokio::time::sleep(METRICS_UPKEEP) => {}
-                    () = stop.cancelled() => {}
-                }
-            }
+    pub(crate) fn measure_pipeline(&self, pipeline: Pipeline) {
+        let stop = self.0.stop(RELAY);
+        self.0.start(RELAY, "measuring the pipeline", async move {
+            metrics::watch(pipeline, stop).await;
             Ok(())
         });
-        Ok(handle)
     }
 
     pub(crate) fn serve(&self, listener: TcpListener, connections_max: usize, state: AppState) {

@@ -38,7 +38,8 @@ pub struct Pipeline(Arc<Looking>);
 #[derive(Debug)]
 struct Looking {
     log: Connections,
-    feed: Connections,
+    /// `None` where this process serves no feeds and may not even know where they are.
+    feed: Option<Connections>,
     log_head: watch::Receiver<Position>,
     checkpoint: watch::Receiver<Position>,
     readable: watch::Receiver<Readable>,
@@ -144,6 +145,8 @@ pub struct ProjectorSeen {
     pub lag_events: Option<i64>,
     /// For how long the first of them has been waiting.
     pub lag_seconds: Option<f64>,
+    /// Whether it reads the log itself, because RabbitMQ brings nothing.
+    pub follows_log: bool,
 }
 
 /// How the projector is.
@@ -193,11 +196,11 @@ struct LogSide {
 }
 
 impl Pipeline {
-    /// The pipeline between these two databases.
+    /// The pipeline between these two databases; without `feed` only as far as the broker.
     #[must_use]
-    pub fn new(log: &Database, feed: &Database, told: Told) -> Self {
+    pub fn new(log: &Database, feed: Option<&Database>, told: Told) -> Self {
         let Told { log_head, checkpoint, readable, relay } = told;
-        let (log, feed) = (log.connections(1), feed.connections(1));
+        let (log, feed) = (log.connections(1), feed.map(|feed| feed.connections(1)));
         let last = Mutex::default();
         Self(Arc::new(Looking { log, feed, log_head, checkpoint, readable, relay, last }))
     }
@@ -214,12 +217,30 @@ impl Pipeline {
         *last = Some((Instant::now(), Arc::clone(&seen)));
         seen
     }
+
+    /// Whether the read model is looked at.
+    pub(crate) fn sees_feeds(&self) -> bool {
+        self.0.feed.is_some()
+    }
+
+    /// How many bytes the databases of the log and of the feeds take, where they can be asked.
+    pub(crate) async fn sizes(&self) -> (Option<i64>, Option<i64>) {
+        let log = answer_of("the log", database_size(&self.0.log)).await;
+        let feed = match &self.0.feed {
+            Some(feed) => answer_of("the read model", database_size(feed)).await,
+            None => None,
+        };
+        (log, feed)
+    }
 }
 
 impl Looking {
     /// The read model first, so that nothing seems to be behind only because it was looked at later.
     async fn look(&self) -> Seen {
-        let feed = answer_of("the read model", view::look(&self.feed)).await;
+        let feed = match &self.feed {
+            Some(feed) => answer_of("the read model", view::look(feed)).await,
+            None => None,
+        };
         let checkpoint = feed.as_ref().map_or(*self.checkpoint.borrow(), |feed| feed.position);
         let log = answer_of("the log", self.look_at_log(checkpoint)).await;
         let now = Clock::system().now();
@@ -229,6 +250,7 @@ impl Looking {
         let relay = self.relay.as_ref().map(|relay| *relay.borrow());
         let lag_seconds = log.as_ref().map(|log| waiting(log.unread_since));
         let readable = *self.readable.borrow();
+        let follows_log = feed.as_ref().is_some_and(|feed| feed.led && feed.follows == "log");
         let mut seen = Seen {
             at: now,
             log: LogSeen {
@@ -252,8 +274,8 @@ impl Looking {
                     Some(RelayState::Disconnected) => BrokerState::Unreachable,
                     Some(RelayState::WithoutLog) | None => BrokerState::Unknown,
                 },
-                messages: relay.and_then(|relay| relay.feed_queue).map(|queue| queue.messages),
-                consumers: relay.and_then(|relay| relay.feed_queue).map(|queue| queue.consumers),
+                messages: relay.and_then(|relay| relay.queues.feed).map(|queue| queue.messages),
+                consumers: relay.and_then(|relay| relay.queues.feed).map(|queue| queue.consumers),
             },
             projector: ProjectorSeen {
                 state: match &feed {
@@ -262,13 +284,14 @@ impl Looking {
                     Some(_) if lag_seconds.is_some_and(|seconds| seconds > BEHIND_SECONDS) => {
                         ProjectorState::Behind
                     }
-                    Some(feed) if feed.follows == "log" => ProjectorState::FollowsLog,
+                    Some(_) if follows_log => ProjectorState::FollowsLog,
                     Some(_) => ProjectorState::Working,
                 },
                 position: checkpoint,
                 moved_at: feed.as_ref().map(|feed| feed.moved_at),
                 lag_events: log.as_ref().map(|log| log.head.0 - checkpoint.0),
                 lag_seconds,
+                follows_log,
             },
             feeds: FeedsSeen {
                 state: match &feed {
@@ -300,6 +323,12 @@ impl Looking {
             outbox,
         })
     }
+}
+
+async fn database_size(connections: &Connections) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(r#"select pg_database_size(current_database()) as "bytes!""#)
+        .fetch_one(connections)
+        .await
 }
 
 /// What `looking` at `what` found; nothing when that is away, which is part of the answer.

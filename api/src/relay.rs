@@ -20,11 +20,15 @@ use events::store::outbox::{self, Lead, LeadError};
 use events::store::read;
 use events::store::{Connections, history};
 use events::{Clock, Mark, Position};
-use metrics::{counter, gauge};
+use metrics::{counter, gauge, histogram};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::{
+    RELAY_BROKER_CONNECTED, RELAY_CONFIRM, RELAY_CONFIRMED_SLICES, RELAY_LEADING, RELAY_POSITION,
+    RELAY_PUBLISHED_EVENTS, RELAY_REFUSED_ROUNDS, show_queues,
+};
 use publisher::{Published, Publisher};
 use refusals::Refusals;
 
@@ -64,8 +68,15 @@ pub enum RelayState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayStatus {
     pub state: RelayState,
-    /// The feed's queue at the last look; `None` when there is no connection, or no such queue.
-    pub feed_queue: Option<Queue>,
+    /// The queues at the last look.
+    pub queues: Queues,
+}
+
+/// What the broker says of the queues; `None` when there is no connection, or no such queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Queues {
+    pub feed: Option<Queue>,
+    pub dead_letters: Option<Queue>,
 }
 
 /// See the module.
@@ -157,7 +168,7 @@ impl Relay {
         self.enter(RelayState::Standby);
         while !shutdown.is_cancelled() {
             publisher.check()?;
-            self.look_at_queue(&publisher).await?;
+            self.look_at_queues(&publisher).await?;
             if let Some(lead) = outbox::take_lead(&self.log, &self.name, LEASE).await? {
                 return self.lead(&publisher, lead, shutdown).await;
             }
@@ -221,6 +232,9 @@ impl Relay {
                 if last_round {
                     return Ok(());
                 }
+                if matches!(published, Published::Refused(_)) {
+                    counter!(RELAY_REFUSED_ROUNDS.name).increment(1);
+                }
                 if refusals.count(published) {
                     tracing::warn!(
                         relay.position = cursor.position.0,
@@ -242,7 +256,7 @@ impl Relay {
             if renewed.elapsed() >= LEASE_CHECK {
                 outbox::move_cursor(&self.log, lead.fence, cursor, LEASE).await?;
                 renewed = Instant::now();
-                self.look_at_queue(publisher).await?;
+                self.look_at_queues(publisher).await?;
             }
         }
     }
@@ -298,18 +312,18 @@ impl Relay {
         if is_probe {
             slices.truncate(1);
         }
-        let published_at = Clock::system().now();
+        let (began, published_at) = (Instant::now(), Clock::system().now());
         let published = self.publish_as_leader(publisher, fence, *cursor, &slices).await?;
+        histogram!(RELAY_CONFIRM.name).record(began.elapsed());
         let confirmed_at = Clock::system().now();
         let confirmed = published.count();
         if confirmed > 0 {
             let moved_to = slices[confirmed - 1].mark();
             outbox::move_cursor(&self.log, fence, moved_to, LEASE).await?;
-            counter!("rookery_relay_published_events_total").increment(
-                u64::try_from(moved_to.position.0 - cursor.position.0).unwrap_or_default(),
-            );
-            counter!("rookery_relay_confirmed_slices_total").increment(confirmed as u64);
-            gauge!("rookery_relay_position").set(moved_to.position.0 as f64);
+            let moved_by = (moved_to.position.0 - cursor.position.0).unsigned_abs();
+            counter!(RELAY_PUBLISHED_EVENTS.name).increment(moved_by);
+            counter!(RELAY_CONFIRMED_SLICES.name).increment(confirmed as u64);
+            gauge!(RELAY_POSITION.name).set(moved_to.position.0 as f64);
             self.hops.record(RelayHop {
                 first: cursor.position.next(),
                 last: moved_to.position,
@@ -335,6 +349,7 @@ impl Relay {
             tokio::select! {
                 published = &mut publishing => return Ok(published?),
                 () = tokio::time::sleep(LEASE_CHECK) => {
+                    publisher.show_blocked();
                     outbox::move_cursor(&self.log, fence, cursor, LEASE).await?;
                 }
             }
@@ -345,19 +360,22 @@ impl Relay {
         self.status.send_modify(|status| {
             status.state = state;
         });
-        gauge!("rookery_relay_leading").set(f64::from(u8::from(state == RelayState::Leading)));
+        gauge!(RELAY_LEADING.name).set(f64::from(u8::from(state == RelayState::Leading)));
         let connected = matches!(state, RelayState::Standby | RelayState::Leading);
-        gauge!("rookery_relay_broker_connected").set(f64::from(u8::from(connected)));
+        gauge!(RELAY_BROKER_CONNECTED.name).set(f64::from(u8::from(connected)));
         if !connected {
-            self.status.send_modify(|status| status.feed_queue = None);
+            self.found(Queues::default());
         }
     }
 
-    async fn look_at_queue(&self, publisher: &Publisher) -> Result<(), RelayError> {
-        let feed_queue = publisher.feed_queue().await?;
-        self.status.send_if_modified(|status| {
-            std::mem::replace(&mut status.feed_queue, feed_queue) != feed_queue
-        });
+    async fn look_at_queues(&self, publisher: &Publisher) -> Result<(), RelayError> {
+        self.found(publisher.queues().await?);
         Ok(())
+    }
+
+    fn found(&self, queues: Queues) {
+        show_queues(queues);
+        self.status
+            .send_if_modified(|status| std::mem::replace(&mut status.queues, queues) != queues);
     }
 }

@@ -23,6 +23,7 @@ use utoipa_axum::routes;
 use crate::appender::Refusal;
 use crate::body::whole_body_first;
 use crate::handlers::{docs, feed, health, pipeline, stream, subscriptions, tweets, users, web};
+use crate::metrics::{HTTP_FAILURES, HTTP_REQUEST, HTTP_REQUESTS, HTTP_SHED};
 use crate::openapi;
 use crate::own_hosts::only_own_hosts;
 use crate::problem::Problem;
@@ -112,7 +113,7 @@ async fn no_such_method(request: Request) -> Problem {
 }
 
 async fn overloaded(_: BoxError) -> Problem {
-    counter!("rookery_http_shed_total").increment(1);
+    counter!(HTTP_SHED.name).increment(1);
     Problem::unavailable("busy", "too many requests are in work")
 }
 
@@ -145,10 +146,13 @@ async fn measure(request: Request, next: Next) -> Response {
         .get::<MatchedPath>()
         .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let response = next.run(request).await;
+    if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+        counter!(HTTP_FAILURES.name).increment(1);
+    }
     let status = response.status().as_u16().to_string();
     let labels = [("method", method.to_owned()), ("route", route), ("status", status)];
-    counter!("rookery_http_requests_total", &labels).increment(1);
-    histogram!("rookery_http_request_seconds", &labels[..2]).record(started.elapsed());
+    counter!(HTTP_REQUESTS.name, &labels).increment(1);
+    histogram!(HTTP_REQUEST.name, &labels[..2]).record(started.elapsed());
     response
 }
 
@@ -157,6 +161,7 @@ fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",
+        Method::PUT => "PUT",
         Method::DELETE => "DELETE",
         Method::HEAD => "HEAD",
         _ => "other",

@@ -18,6 +18,7 @@ use tower::ServiceExt;
 use tower_http::normalize_path::NormalizePath;
 
 use crate::lingering::{Linger, Lingering};
+use crate::metrics::{HTTP_CONNECTION_ERRORS, HTTP_CONNECTIONS};
 
 /// The most open connections: [`STREAMS_MAX`](crate::live::STREAMS_MAX) and a quarter more. Each idle one
 /// costs a few KiB; beyond this the next waits in the kernel until another closes.
@@ -52,6 +53,7 @@ pub async fn serve(
 ) {
     let room = Arc::new(Semaphore::new(connections_max));
     let connections = GracefulShutdown::new();
+    gauge!(HTTP_CONNECTIONS.name).set(0.0);
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &room) => accepted,
@@ -83,13 +85,13 @@ pub async fn serve(
             http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = connections.watch(connection);
         tokio::spawn(async move {
-            gauge!("rookery_http_connections").increment(1);
+            gauge!(HTTP_CONNECTIONS.name).increment(1);
             // The client went away or sent no HTTP: its loss alone.
             if let Err(error) = connection.await {
-                counter!("rookery_http_connection_errors_total").increment(1);
+                counter!(HTTP_CONNECTION_ERRORS.name).increment(1);
                 tracing::debug!(%error, "a connection ended early");
             }
-            gauge!("rookery_http_connections").decrement(1);
+            gauge!(HTTP_CONNECTIONS.name).decrement(1);
             drop(place);
         });
     }

@@ -8,19 +8,20 @@ use std::time::Duration;
 use events::Position;
 use events::amqp::{Broker, BrokerError};
 use events::lifecycle::Ended;
+use events::metrics::{self, MetricsError};
 use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::schema::{Schema, SchemaError};
 use events::store::{ConnectError, Database, outbox};
-use metrics_exporter_prometheus::BuildError;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::freshness::Freshness;
+use crate::freshness::{Freshness, Readable};
+use crate::metrics::OF_THE_API;
 use crate::parts::{PartError, Parts};
 use crate::pipeline::{Pipeline, Told};
 use crate::readiness::{Readiness, Standing};
-use crate::relay::{Relay, RelayState, RelayStatus};
+use crate::relay::{Queues, Relay, RelayState, RelayStatus};
 use crate::server;
 use crate::state::Shared;
 use crate::ticket::Tickets;
@@ -51,8 +52,8 @@ pub enum ServiceError {
     Bind { address: String, source: io::Error },
     #[error("the log cannot be read: {0}")]
     Log(sqlx::Error),
-    #[error("the metrics could not be set up: {0}")]
-    Metrics(#[from] BuildError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
     #[error(transparent)]
@@ -79,12 +80,7 @@ impl ServiceError {
 pub async fn run(config: Config) -> Result<(), ServiceError> {
     let address = config.address().map_err(ServiceError::Usage)?;
     let authentication = config.authentication().map_err(ServiceError::Usage)?;
-    let log_url = config.database_url.expose();
-    let log_database = Database::parse("DATABASE_URL", log_url, "rookery api: log")?;
-    let feed_database = match &config.feed_database_url {
-        Some(url) => Database::parse("FEED_DATABASE_URL", url.expose(), "rookery api: feed")?,
-        None => Database::parse("DATABASE_URL", log_url, "rookery api: feed")?,
-    };
+    let (log_database, feed_database) = databases(&config)?;
     let broker = match &config.amqp_url {
         Some(url) if !config.no_relay => Some(Broker::parse(url.expose())?),
         _ => None,
@@ -115,26 +111,28 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
         tracing::warn!("the read model: {standing}; until it is there, reads are answered 503");
     }
 
+    let measured = metrics::start(OF_THE_API, config.metrics_bind)?;
     let listener = if config.no_http { None } else { Some(listen(&config.bind, address).await?) };
     let (log_head, log_head_seen) = watch::channel(Position::START);
     let parts = Parts::new(shutdown);
 
-    let relay_state = broker.map(|broker| {
-        let unknown = RelayStatus { state: RelayState::Disconnected, feed_queue: None };
-        let (sender, state) = watch::channel(unknown);
-        let name = instance_name("relay");
-        let log = log_database.connections(1);
-        let hops = parts.record_hops(&log_database);
-        let relay = Relay::new(log, broker, name, log_head_seen.clone(), sender, hops);
-        parts.start_relay(relay);
-        state
-    });
+    let relay_state =
+        broker.map(|broker| start_relay(&parts, &log_database, broker, log_head_seen.clone()));
     let log = log_database.connections(LOG_READ_CONNECTIONS);
     let key = outbox::slice_key(&log).await.map_err(ServiceError::Log)?;
     parts.follow_log(log_database.clone(), log.clone(), log_head.clone());
 
     match listener {
-        None => tracing::info!("relay started, without HTTP"),
+        None => {
+            let told = Told {
+                log_head: log_head_seen,
+                checkpoint: watch::channel(Position::START).1,
+                readable: watch::channel(Readable::Yes).1,
+                relay: relay_state,
+            };
+            parts.measure_pipeline(Pipeline::new(&log_database, None, told));
+            tracing::info!("relay started, without HTTP");
+        }
         Some((listener, address)) => {
             let connections_max = server::connections_max();
             let feed = feed_database.connections(config.feed_connections);
@@ -150,9 +148,11 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                 readable: readable.clone(),
                 relay: relay_state.clone(),
             };
+            let pipeline = Pipeline::new(&log_database, Some(&feed_database), told);
+            parts.measure_pipeline(pipeline.clone());
             let state = Shared {
                 web: Web::for_login(&authentication),
-                pipeline: Pipeline::new(&log_database, &feed_database, told),
+                pipeline,
                 own_hosts: config.own_hosts(),
                 authentication,
                 appender: parts.start_appender(log_database.connections(1), log_head),
@@ -171,7 +171,8 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                 log_head: log_head_seen,
                 checkpoint,
                 relay: relay_state,
-                metrics: parts.start_metrics()?,
+                // What the world reaches has none where they have an address of their own.
+                metrics: config.metrics_bind.is_none().then_some(measured),
             };
             let relay = !config.no_relay;
             tracing::info!(http.address = %address, http.callers = callers, relay, "listening");
@@ -179,6 +180,32 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
         }
     }
     Ok(parts.until_stopped().await?)
+}
+
+/// The database with the log and the one with the feeds.
+fn databases(config: &Config) -> Result<(Database, Database), ConnectError> {
+    let log_url = config.database_url.expose();
+    let log = Database::parse("DATABASE_URL", log_url, "rookery api: log")?;
+    let feed = match &config.feed_database_url {
+        Some(url) => Database::parse("FEED_DATABASE_URL", url.expose(), "rookery api: feed")?,
+        None => Database::parse("DATABASE_URL", log_url, "rookery api: feed")?,
+    };
+    Ok((log, feed))
+}
+
+/// Starts the relay and returns what it does, as it changes.
+fn start_relay(
+    parts: &Parts,
+    log_database: &Database,
+    broker: Broker,
+    log_head: watch::Receiver<Position>,
+) -> watch::Receiver<RelayStatus> {
+    let unknown = RelayStatus { state: RelayState::Disconnected, queues: Queues::default() };
+    let (status, told) = watch::channel(unknown);
+    let name = instance_name("relay");
+    let (log, hops) = (log_database.connections(1), parts.record_hops(log_database));
+    parts.start_relay(Relay::new(log, broker, name, log_head, status, hops));
+    told
 }
 
 async fn listen(

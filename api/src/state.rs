@@ -45,7 +45,8 @@ pub struct Shared {
     /// For who watches all of it at work.
     pub pipeline: Pipeline,
     pub web: Web,
-    pub metrics: PrometheusHandle,
+    /// `None` where they are served on an address of their own.
+    pub metrics: Option<PrometheusHandle>,
 }
 
 impl From<Shared> for AppState {

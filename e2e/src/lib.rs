@@ -15,6 +15,7 @@ pub mod live;
 pub mod model;
 pub mod own_broker;
 pub mod process;
+pub mod prometheus;
 pub mod raw;
 pub mod roles;
 pub mod system;

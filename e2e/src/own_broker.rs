@@ -55,14 +55,31 @@ impl OwnBroker {
         assert!(started.status.success(), "{}", said(&started));
     }
 
+    /// The same, but it takes no messages unless so much disk is free.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_again_wanting_disk(&self, free: &str) {
+        let started = self
+            .command("start-broker")
+            .env("ROOKERY_BROKER_DISK_FREE", free)
+            .output()
+            .expect("the script runs");
+        assert!(started.status.success(), "{}", said(&started));
+    }
+
     fn services(&self, command: &str) -> Output {
-        Command::new(root().join("scripts/services.sh"))
+        self.command(command).output().expect("the script runs")
+    }
+
+    fn command(&self, command: &str) -> Command {
+        let mut services = Command::new(root().join("scripts/services.sh"));
+        services
             .args(command.split(' '))
             .env("ROOKERY_LOCAL", &self.local)
             .env_remove("DATABASE_URL")
-            .env_remove("AMQP_URL")
-            .output()
-            .expect("the script runs")
+            .env_remove("AMQP_URL");
+        services
     }
 }
 

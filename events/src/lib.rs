@@ -12,6 +12,7 @@ pub mod explain;
 pub mod history;
 pub mod id;
 pub mod lifecycle;
+pub mod metrics;
 pub mod name_key;
 pub mod recorded;
 pub mod retry;

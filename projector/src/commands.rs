@@ -12,6 +12,7 @@ use std::time::Duration;
 use events::Position;
 use events::amqp::BrokerError;
 use events::lifecycle::Ended;
+use events::metrics::MetricsError;
 use events::store::ConnectError;
 use events::store::explain::ExplainError;
 use events::store::schema::SchemaError;
@@ -67,8 +68,8 @@ pub enum CommandError {
     Log(sqlx::Error),
     #[error("the read model cannot be read: {0}")]
     Feed(sqlx::Error),
-    #[error("the metrics cannot be served: {0}")]
-    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
 }

@@ -15,15 +15,20 @@ mod subscription;
 use std::time::Duration;
 
 use events::amqp::Broker;
+use events::metrics::{
+    LOG_POSITION, PROJECTOR_FOLLOWS_LOG, PROJECTOR_LAG_EVENTS, PROJECTOR_LAG_SECONDS,
+    PROJECTOR_POSITION,
+};
 use events::retry::{Failure, Retry};
 use events::store::Connections;
-use events::{Position, Slice};
+use events::{Clock, Position, Slice};
 use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Checkpoint;
+use crate::metrics::GAP_REPAIRS;
 use crate::projection::apply::ApplyError;
 use crate::projection::{Projection, ProjectionError};
 
@@ -59,7 +64,11 @@ pub async fn run(
         let mut listener = Listener::start(broker, log);
         let end =
             Consumer::new(projection, lead, held.clone()).consume(&mut listener, shutdown).await;
-        gauge!("rookery_projector_follows_log").set(0.0);
+        gauge!(PROJECTOR_FOLLOWS_LOG.name).set(0.0);
+        // What stands still is not looked at by who stands by.
+        for lag in [PROJECTOR_LAG_EVENTS, PROJECTOR_LAG_SECONDS] {
+            gauge!(lag.name).set(f64::NAN);
+        }
         listener.stop().await;
         end?;
     }
@@ -208,6 +217,7 @@ impl<'a> Consumer<'a> {
             self.take_over_once().await?;
         }
         let head = projection.head().await?;
+        self.measure(found.position, head).await?;
         if !self.hearing.is_missing(found.position, head) {
             return Ok(());
         }
@@ -219,7 +229,7 @@ impl<'a> Consumer<'a> {
                 log.position = head.0,
                 "RabbitMQ does not bring what is in the log; following the log itself"
             );
-            counter!("rookery_projector_gap_repairs_total").increment(1);
+            counter!(GAP_REPAIRS.name).increment(1);
         }
         if self.hearing.read_log() {
             listener.miss();
@@ -227,6 +237,19 @@ impl<'a> Consumer<'a> {
         self.tell();
         let checkpoint = self.take_over_once().await?;
         projection.apply_from_log(checkpoint, head).await?;
+        Ok(())
+    }
+
+    /// Shows how far behind the log the read model is.
+    async fn measure(&self, reached: Position, head: Position) -> Result<(), ProjectionError> {
+        let waits_since =
+            if reached < head { self.projection.recorded_at(reached.next()).await? } else { None };
+        let seconds =
+            waits_since.map_or(0.0, |since| (Clock::system().now() - since).as_seconds_f64());
+        gauge!(LOG_POSITION.name).set(head.0 as f64);
+        gauge!(PROJECTOR_POSITION.name).set(reached.0 as f64);
+        gauge!(PROJECTOR_LAG_EVENTS.name).set((head.0 - reached.0).max(0) as f64);
+        gauge!(PROJECTOR_LAG_SECONDS.name).set(seconds.max(0.0));
         Ok(())
     }
 
@@ -241,7 +264,7 @@ impl<'a> Consumer<'a> {
 
     fn tell(&self) {
         let follows = if self.hearing.follows_log { Follows::Log } else { Follows::Messages };
-        gauge!("rookery_projector_follows_log").set(f64::from(u8::from(self.hearing.follows_log)));
+        gauge!(PROJECTOR_FOLLOWS_LOG.name).set(f64::from(u8::from(self.hearing.follows_log)));
         self.lead.follow(follows);
     }
 }

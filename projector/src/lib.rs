@@ -11,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod consume;
 pub mod generation;
+pub mod metrics;
 mod output;
 pub mod progress;
 pub mod projection;

@@ -6,6 +6,7 @@ pub mod hops;
 pub mod work;
 mod writer;
 
+use chrono::{DateTime, Utc};
 use events::store::hops::Recorder;
 use events::store::{Connections, history, read};
 use events::{Mark, Position, RecordedEvent, Slice};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bounds::{APPLY_MAX_EVENTS, Bounds};
 use crate::checkpoint::{self, Checkpoint};
+use crate::metrics::GAP_REPAIRS;
 use apply::ApplyError;
 use hops::ProjectorHop;
 use writer::Writer;
@@ -134,6 +136,17 @@ impl Projection {
         read::head(&self.log).await.map_err(ProjectionError::Log)
     }
 
+    /// When the event at `position` was recorded; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] when the log is away.
+    pub async fn recorded_at(
+        &self,
+        position: Position,
+    ) -> Result<Option<DateTime<Utc>>, ProjectionError> {
+        read::recorded_at(&self.log, position).await.map_err(ProjectionError::Log)
+    }
+
     /// Applies what `slices`, of which none is [foreign](Self::foreign), bring. What is known is passed over; what is missing before a slice is
     /// read from the log.
     ///
@@ -155,7 +168,7 @@ impl Projection {
                     slice.first = slice.first().0,
                     "messages are missing; reading their events from the log"
                 );
-                counter!("rookery_projector_gap_repairs_total").increment(1);
+                counter!(GAP_REPAIRS.name).increment(1);
                 self.apply_from_log(checkpoint, missing_to).await?;
                 run = Run::after(checkpoint.position);
             }

@@ -62,7 +62,7 @@ management.tcp.ip = 127.0.0.1
 management.tcp.port = $(port_of UI)
 # RabbitMQ stops its publishers below this much free disk and above this much memory. Its own limits follow the size
 # of the machine, which is not all RabbitMQ's here; quorum queues alone may use some 500 MB before they write to disk.
-disk_free_limit.absolute = 256MB
+disk_free_limit.absolute = ${ROOKERY_BROKER_DISK_FREE:-256MB}
 vm_memory_high_watermark.absolute = 1500MB
 CONF
   write_as "$user" "$dir/enabled_plugins" <<<'[rabbitmq_management].'

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use events::Clock;
+use events::metrics::LOG_POSITION;
 use events::store::append::{self, BEGIN_LOCKED, Head};
 use events::store::{Connections, Fault, late, read};
 use metrics::{counter, gauge, histogram};
@@ -17,6 +18,7 @@ use super::batch::{self, Plan};
 use super::decision_store;
 use super::expected::Expected;
 use super::{Accepted, Refusal, Submission};
+use crate::metrics::{APPEND_BATCH_COMMANDS, APPENDED_EVENTS};
 
 /// What each command of a batch is told.
 pub(super) type Answers = Vec<Result<Accepted, Refusal>>;
@@ -36,6 +38,14 @@ pub(super) enum AppendError {
 }
 
 impl AppendError {
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            Self::Connection(source) | Self::InDoubt(source) | Self::Statement(source) => {
+                Fault::of(source)
+            }
+        }
+    }
+
     pub(super) fn into_source(self) -> sqlx::Error {
         match self {
             Self::Connection(source) | Self::InDoubt(source) | Self::Statement(source) => source,
@@ -188,9 +198,9 @@ fn time_after(head: Head, clock: Clock) -> DateTime<Utc> {
 
 /// Counts what `plan` has appended.
 fn committed(plan: &mut Plan) -> (Head, Answers) {
-    counter!("rookery_appended_events_total").increment(plan.events.len() as u64);
-    histogram!("rookery_append_batch_commands").record(plan.answers.len() as f64);
-    gauge!("rookery_log_head_position").set(plan.new_head.position.0 as f64);
+    counter!(APPENDED_EVENTS.name).increment(plan.events.len() as u64);
+    histogram!(APPEND_BATCH_COMMANDS.name).record(plan.answers.len() as f64);
+    gauge!(LOG_POSITION.name).set(plan.new_head.position.0 as f64);
     tracing::debug!(
         commands = plan.answers.len(),
         events = plan.events.len(),

@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::problem::Problem;
 use crate::relay::RelayState;
 use crate::state::AppState;
 
@@ -76,7 +77,9 @@ pub async fn ready(State(state): State<AppState>) -> impl IntoResponse {
     tag = "operations",
     responses((status = OK, body = String, content_type = "text/plain"))
 )]
-pub async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+pub async fn metrics(State(state): State<AppState>) -> Result<impl IntoResponse, Problem> {
+    let elsewhere = || Problem::not_found("the metrics have an address of their own".to_owned());
+    let metrics = state.metrics.as_ref().ok_or_else(elsewhere)?;
     let text_format = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, text_format)], state.metrics.render())
+    Ok(([(header::CONTENT_TYPE, text_format)], metrics.render()))
 }

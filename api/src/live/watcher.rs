@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Live, LiveEvent, Told, turns};
 use crate::freshness::Readable;
+use crate::metrics::STREAM_LOOK;
 use crate::views::feed::news;
 
 /// The most positions of one look: with every stream open and every tweet for everyone, its answer
@@ -75,7 +76,7 @@ async fn look(
     let to = Position(announced.0.min(after.0 + LOOK_MAX_EVENTS));
     let found = news(feed, &readers, after, to).await?;
     let turns = turns(log, feed, &readers, after, found.position).await?;
-    histogram!("rookery_live_look_seconds").record(began.elapsed());
+    histogram!(STREAM_LOOK.name).record(began.elapsed());
     if found.position <= after {
         return Ok(announced);
     }

@@ -9,8 +9,12 @@ use futures_util::future::join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use metrics::gauge;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
+
+use super::Queues;
+use crate::metrics::RELAY_BROKER_BLOCKED;
 
 /// How long the broker may take to confirm a batch. A broker in memory or disk alarm takes no
 /// messages at all; the cursor then stays and the session starts again.
@@ -62,20 +66,37 @@ impl Publisher {
         Ok(Self { connection, channel, looking, key })
     }
 
-    /// The feed's queue as it is now; `None` when there is none.
-    pub(super) async fn feed_queue(&self) -> Result<Option<Queue>, BrokerError> {
+    /// The queues as they are now.
+    pub(super) async fn queues(&self) -> Result<Queues, BrokerError> {
+        if self.show_blocked() {
+            return Ok(Queues::default());
+        }
         let looking = async {
-            let mut channel = self.looking.lock().await;
-            if self.connection.status().blocked() {
-                return Ok(None);
-            }
-            if !channel.status().connected() {
-                *channel = self.connection.create_channel().await?;
-            }
-            amqp::queue(&channel, amqp::FEED_QUEUE).await
+            let mut looking = self.looking.lock().await;
+            Ok(Queues {
+                feed: self.queue(&mut looking, amqp::FEED_QUEUE).await?,
+                dead_letters: self.queue(&mut looking, amqp::FEED_DEAD_LETTER_QUEUE).await?,
+            })
         };
-        let found = timeout(LOOK_TIMEOUT, looking).await;
-        found.map_or(Ok(None), |found| Ok(found?))
+        timeout(LOOK_TIMEOUT, looking).await.unwrap_or_else(|_| Ok(Queues::default()))
+    }
+
+    async fn queue(
+        &self,
+        looking: &mut Channel,
+        queue: &str,
+    ) -> Result<Option<Queue>, BrokerError> {
+        if !looking.status().connected() {
+            *looking = self.connection.create_channel().await?;
+        }
+        Ok(amqp::queue(looking, queue).await?)
+    }
+
+    /// Shows whether the broker takes no messages, because its disk or memory is short.
+    pub(super) fn show_blocked(&self) -> bool {
+        let is_blocked = self.connection.status().blocked();
+        gauge!(RELAY_BROKER_BLOCKED.name).set(f64::from(u8::from(is_blocked)));
+        is_blocked
     }
 
     /// Says whether the connection was lost meanwhile.

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use events::{Position, TweetId, UserId};
+use metrics::counter;
 use sqlx::PgExecutor;
 
 use super::{FeedItem, Page};
 use crate::changes::{Cause, Stay};
+use crate::metrics::FEED_READS;
 use crate::position::AsOf;
 
 /// Above every tweet: the first page.
@@ -65,8 +67,10 @@ pub async fn page(
     let found = kept.value.as_ref().map_or(0, Vec::len);
     let runs_out = floor != NO_FLOOR && !i64::try_from(found).is_ok_and(|found| found >= limit);
     if !runs_out && !is_partial {
+        read_from("rows");
         return Ok(kept);
     }
+    read_from("authors");
     // Read again, whole, so that all of it is of one position.
     let rows = sqlx::query_file_as!(
         FeedRow,
@@ -104,6 +108,7 @@ pub async fn page_at(
     )
     .fetch_all(executor)
     .await?;
+    read_from("past");
     Ok(items(rows))
 }
 
@@ -121,7 +126,13 @@ pub async fn since(
     let rows = sqlx::query_file_as!(FeedRow, "src/views/feed/since.sql", reader.0, after.0, limit)
         .fetch_all(executor)
         .await?;
+    read_from("above");
     Ok(items(rows))
+}
+
+/// Counts a page by what it was made from.
+fn read_from(source: &'static str) {
+    counter!(FEED_READS.name, "source" => source).increment(1);
 }
 
 /// A row of stays. Without an item it only brings the position.

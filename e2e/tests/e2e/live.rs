@@ -191,7 +191,7 @@ async fn looks(rookery: &e2e::client::Rookery) -> u64 {
         .as_str()
         .unwrap()
         .lines()
-        .find_map(|line| line.strip_prefix("rookery_live_look_seconds_count "));
+        .find_map(|line| line.strip_prefix("rookery_stream_look_seconds_count "));
     line.map_or(0, |count| count.parse().unwrap())
 }
 
@@ -237,7 +237,7 @@ async fn a_reader_that_takes_nothing_is_cut_off_and_resumes() {
 
     let cut_off = async || {
         let metrics = rookery.get("/metrics", None).await.body;
-        metrics.as_str().unwrap().contains("rookery_live_cut_off_total 1")
+        metrics.as_str().unwrap().contains("rookery_streams_cut_off_total 1")
     };
     let (mut tweets, content) = (Vec::new(), "🐦".repeat(280));
     while !cut_off().await {
@@ -295,7 +295,7 @@ async fn a_stream_that_cannot_be_is_refused_before_it_begins() {
     assert_eq!(beyond.body["errors"][0]["field"], "Last-Event-ID", "{}", beyond.body);
     until("what was refused has left nothing open", async || {
         let metrics = system.client.get("/metrics", None).await.body;
-        metrics.as_str()?.contains("rookery_live_streams 0").then_some(())
+        metrics.as_str()?.contains("rookery_streams 0").then_some(())
     })
     .await;
     system.stop().await;

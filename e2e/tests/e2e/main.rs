@@ -15,6 +15,7 @@ mod http;
 mod live;
 mod log;
 mod logs;
+mod metrics;
 mod openapi;
 mod operators;
 mod page;

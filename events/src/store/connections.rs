@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use metrics::histogram;
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Either, Execute, Executor, PgConnection, Postgres, SqlStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Database;
 use super::fault::{Fault, late};
+use crate::metrics::CONNECTION_WAIT;
 
 /// How long a caller waits for a connection before it hears that the service is busy.
 const LEND_TIMEOUT: Duration = Duration::from_secs(2);
@@ -76,10 +78,10 @@ impl Connections {
     /// [`sqlx::Error::PoolTimedOut`] when all were in use for too long, another when the server does
     /// not answer or refuses us.
     pub async fn lend(&self) -> Result<Lent, sqlx::Error> {
-        let place = timeout(LEND_TIMEOUT, Arc::clone(&self.0.places).acquire_owned())
-            .await
-            .map_err(|_| sqlx::Error::PoolTimedOut)?
-            .map_err(|_| sqlx::Error::PoolClosed)?;
+        let place = match Arc::clone(&self.0.places).try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => self.wait_for_place().await?,
+        };
         let idle = loop {
             match self.idle().pop() {
                 Some(session) if session.opened.elapsed() > LIFETIME => {}
@@ -91,6 +93,14 @@ impl Connections {
             None => Session { connection: self.0.database.open().await?, opened: Instant::now() },
         };
         Ok(Lent { session, from: self.clone(), _place: place })
+    }
+
+    async fn wait_for_place(&self) -> Result<OwnedSemaphorePermit, sqlx::Error> {
+        let began = Instant::now();
+        let place = timeout(LEND_TIMEOUT, Arc::clone(&self.0.places).acquire_owned()).await;
+        let application = self.0.database.application().to_owned();
+        histogram!(CONNECTION_WAIT.name, "application" => application).record(began.elapsed());
+        place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)
     }
 
     /// Closes what is not in use. Where one connection was cut, the others were too: whoever comes

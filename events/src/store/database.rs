@@ -145,6 +145,11 @@ impl Database {
         self
     }
 
+    /// What sessions introduce themselves as.
+    pub(super) fn application(&self) -> &str {
+        self.options.get_application_name().unwrap_or_default()
+    }
+
     /// How long a statement may take by our own clock.
     pub(super) const fn statement_timeout(&self) -> Duration {
         self.statement_timeout

@@ -67,6 +67,20 @@ impl Fault {
         }
     }
 
+    /// In one word, for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Away => "away",
+            Self::ReadOnly => "read_only",
+            Self::Busy => "busy",
+            Self::Full => "full",
+            Self::Absent => "absent",
+            Self::Denied => "denied",
+            Self::Refused => "refused",
+        }
+    }
+
     /// Whether the same can succeed later, without anything about it being changed.
     #[must_use]
     pub const fn passes(self) -> bool {

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Connections;
 use crate::id::Position;
+use crate::metrics::HOPS_DROPPED;
 
 /// For so many positions back there are hops: some minutes at full load, days of a quiet service, and at
 /// most about 20 MB.
@@ -88,7 +89,7 @@ impl<H: Hop> Recorder<H> {
     /// Records `hop`, unless too many wait already.
     pub fn record(&self, hop: H) {
         if self.0.try_send(hop).is_err() {
-            counter!("rookery_hops_dropped_total", "table" => H::TABLE).increment(1);
+            counter!(HOPS_DROPPED.name, "table" => H::TABLE).increment(1);
         }
     }
 }
@@ -103,8 +104,7 @@ impl<H: Hop> Recording<H> {
                 () = stop.cancelled() => return,
             }
             if let Err(error) = self.write(&hops).await {
-                counter!("rookery_hops_dropped_total", "table" => H::TABLE)
-                    .increment(hops.len() as u64);
+                counter!(HOPS_DROPPED.name, "table" => H::TABLE).increment(hops.len() as u64);
                 tracing::debug!(%error, hops = hops.len(), "hops were not recorded");
             }
             hops.clear();

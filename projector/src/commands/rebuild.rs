@@ -2,14 +2,15 @@
 
 use std::io::Write;
 
+use events::metrics;
 use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::schema::Schema;
 use indicatif::HumanCount;
-use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::{CommandError, verify};
 use crate::config::RebuildArguments;
 use crate::generation::Claim;
+use crate::metrics::OF_THE_PROJECTOR;
 use crate::output::print;
 use crate::progress::{Phase, Progress};
 use crate::rebuild::{Rebuild, RebuildError, Rebuilt};
@@ -45,7 +46,7 @@ async fn prepare(
     let log_database = arguments.databases.log_database()?;
     let feed_database = arguments.databases.feed_database()?;
     if let Some(address) = arguments.metrics_bind {
-        PrometheusBuilder::new().with_http_listener(address).install()?;
+        metrics::start(OF_THE_PROJECTOR, Some(address))?;
     }
     let shutdown = shutdown_on_signal().map_err(CommandError::Signals)?;
     let log = log_database.connect(LOG_CONNECTIONS).await?;

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use events::amqp::Broker;
 use events::lifecycle::Lifecycle;
+use events::metrics;
 use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::hops::Recorder;
 use events::store::schema::Schema;
-use metrics_exporter_prometheus::PrometheusBuilder;
 use uuid::Uuid;
 
 use super::CommandError;
 use crate::config::RunArguments;
 use crate::consume;
 use crate::consume::lead::Lead;
+use crate::metrics::OF_THE_PROJECTOR;
 use crate::projection::Projection;
 
 /// Connections to each database: one at work, one to look from.
@@ -43,7 +44,7 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
         .writable();
     let broker = Broker::parse(&arguments.amqp_url)?;
     if let Some(address) = arguments.metrics_bind {
-        PrometheusBuilder::new().with_http_listener(address).install()?;
+        metrics::start(OF_THE_PROJECTOR, Some(address))?;
     }
     let log = log_database.connect(CONNECTIONS).await?;
     let feed = feed_database.connect(CONNECTIONS).await?;

@@ -7,10 +7,13 @@
 use std::time::Duration;
 
 use events::store::{Connections, NEWEST_ONE, interval, late};
+use metrics::gauge;
 use sqlx::PgExecutor;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use crate::metrics::LEADING;
 
 /// How long a lead holds without being renewed. Then whoever stands by takes over.
 const LEASE: Duration = Duration::from_secs(2);
@@ -78,6 +81,7 @@ impl Lead {
             }
             let holds = Instant::now() < holds_until;
             self.held.send_replace(holds);
+            gauge!(LEADING.name).set(f64::from(u8::from(holds)));
             if said.replace(holds) != Some(holds) {
                 tracing::info!("{}", if holds { "this projector leads" } else { "standing by" });
             }

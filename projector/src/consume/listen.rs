@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::consume::subscription::{Batch, Subscription};
+use crate::metrics::BROKER_CONNECTED;
 
 /// How long a subscription may take to come about, topology and all.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -90,7 +91,7 @@ async fn listen(
     let mut unusable_since = None;
     while !stop.is_cancelled() {
         let end = session(&broker, &log, &batches, &missed, &stop, &mut unusable_since).await;
-        gauge!("rookery_projector_broker_connected").set(0.0);
+        gauge!(BROKER_CONNECTED.name).set(0.0);
         let Err(mut error) = end else { return };
         if matches!(&error, ListenError::Broker(error) if error.is_internal()) {
             let since = *unusable_since.get_or_insert_with(Instant::now);
@@ -144,7 +145,7 @@ async fn session(
         }
         () = stop.cancelled() => return Ok(()),
     };
-    gauge!("rookery_projector_broker_connected").set(1.0);
+    gauge!(BROKER_CONNECTED.name).set(1.0);
     tracing::info!("subscribed to {}", amqp::FEED_QUEUE);
     *unusable_since = None;
     let mut checks = tokio::time::interval(CHECK);

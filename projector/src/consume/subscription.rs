@@ -13,6 +13,7 @@ use lapin::{Channel, Connection, Consumer};
 use metrics::counter;
 
 use crate::bounds::APPLY_MAX_EVENTS;
+use crate::metrics::DEAD_LETTERS;
 
 /// How many messages the broker sends ahead. Full slices, they are four transactions' worth; more
 /// would only fill memory.
@@ -168,7 +169,7 @@ fn decode(delivery: &Delivery, key: &SliceKey) -> Result<Slice, SliceError> {
 }
 
 async fn set_aside(delivery: &Delivery, error: &SliceError) -> Result<(), lapin::Error> {
-    counter!("rookery_projector_dead_letters_total").increment(1);
+    counter!(DEAD_LETTERS.name).increment(1);
     tracing::warn!(
         %error,
         message.bytes = delivery.data.len(),

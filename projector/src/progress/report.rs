@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use events::metrics::LOG_POSITION;
 use events::store::{Connections, Fault};
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 use metrics::gauge;
@@ -15,6 +16,7 @@ use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
 use super::{Moment, Phase, Progress};
 use crate::generation::next_schema;
+use crate::metrics::{REBUILD_FEED_ROWS, REBUILD_PHASE, REBUILD_PHASE_RATIO, REBUILD_POSITION};
 
 /// How often the bar and the gauges move.
 const DRAW_EVERY: Duration = Duration::from_millis(200);
@@ -183,13 +185,13 @@ impl Moment {
 fn set_gauges(moment: &Moment) {
     for phase in Phase::ALL {
         let here = if phase == moment.phase { 1.0 } else { 0.0 };
-        gauge!("rookery_rebuild_phase", "phase" => phase.name()).set(here);
+        gauge!(REBUILD_PHASE.name, "phase" => phase.name()).set(here);
     }
-    gauge!("rookery_rebuild_phase_done").set(moment.done as f64);
-    gauge!("rookery_rebuild_phase_total").set(moment.total as f64);
-    gauge!("rookery_rebuild_position").set(moment.position.0 as f64);
-    gauge!("rookery_rebuild_feed_rows").set(moment.feed_rows as f64);
-    gauge!("rookery_log_head").set(moment.head.0 as f64);
+    let ratio = if moment.total == 0 { 0.0 } else { moment.done as f64 / moment.total as f64 };
+    gauge!(REBUILD_PHASE_RATIO.name).set(ratio);
+    gauge!(REBUILD_POSITION.name).set(moment.position.0 as f64);
+    gauge!(REBUILD_FEED_ROWS.name).set(moment.feed_rows as f64);
+    gauge!(LOG_POSITION.name).set(moment.head.0 as f64);
 }
 
 /// The numbers of a rebuild as `status` finds them.

@@ -7,11 +7,12 @@ use chrono::{DateTime, Utc};
 use events::event::DecodeError;
 use events::store::Connections;
 use events::{Clock, Mark, Position, RecordedEvent, TweetId, UserId};
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, histogram};
 use sqlx::{Connection, PgConnection};
 
 use crate::changes::{Changes, FeedChanges};
 use crate::checkpoint::{self, AdvanceError, Checkpoint, Fenced};
+use crate::metrics::{APPLIED_EVENTS, APPLY, DELIVERIES, EVENT_AGE};
 use crate::projection::work::WorkError;
 use crate::read_model::floor::FannedOut;
 use crate::read_model::{fan_out, feed_items, floor, follows, tweets, users};
@@ -87,10 +88,13 @@ pub async fn apply(
     transaction.commit().await?;
     lent.give_back();
 
-    counter!("rookery_projector_applied_events_total").increment(events.len() as u64);
-    counter!("rookery_projector_deliveries_total").increment(deliveries);
-    gauge!("rookery_projector_position").set(last.position.0 as f64);
-    histogram!("rookery_projector_apply_seconds").record(started.elapsed());
+    counter!(APPLIED_EVENTS.name).increment(events.len() as u64);
+    counter!(DELIVERIES.name).increment(deliveries);
+    histogram!(APPLY.name).record(started.elapsed());
+    if let Some(oldest) = events.first() {
+        let age = (Clock::system().now() - oldest.recorded_at).as_seconds_f64();
+        histogram!(EVENT_AGE.name).record(age.max(0.0));
+    }
     tracing::debug!(
         events = events.len(),
         deliveries,

@@ -17,6 +17,7 @@ use sqlx::{Connection, PgConnection, PgExecutor};
 use crate::bounds::Bounds;
 use crate::changes::FeedChanges;
 use crate::checkpoint::{self, AdvanceError, Checkpoint};
+use crate::metrics::{DELIVERIES, FAN_OUT_STEP};
 use crate::read_model::floor::{self, FannedOut, ROWS_PER_LOOK};
 
 /// The most fan-outs under way. Each is looked at by every page of its author's readers; beyond, new ones wait until
@@ -125,8 +126,8 @@ pub async fn step(
     lent.give_back();
 
     let deliveries = step.delivered.unsigned_abs();
-    counter!("rookery_projector_deliveries_total").increment(deliveries);
-    histogram!("rookery_projector_fan_out_step_seconds").record(started.elapsed());
+    counter!(DELIVERIES.name).increment(deliveries);
+    histogram!(FAN_OUT_STEP.name).record(started.elapsed());
     tracing::debug!(
         deliveries,
         fan_outs.from = checkpoint.under_way.map(|tweet| tweet.0),
