@@ -134,7 +134,11 @@ pub async fn run(program: &str, arguments: &[&str], variables: &[(&str, &str)]) 
 
 /// The programs are built beside the tests: `target/debug/deps/e2e-…`, `target/debug/api`. One that is
 /// named with its folder is where that says.
-fn path_of(program: &str) -> PathBuf {
+///
+/// # Panics
+/// When it is not built.
+#[must_use]
+pub fn path_of(program: &str) -> PathBuf {
     if program.contains('/') {
         return PathBuf::from(program);
     }

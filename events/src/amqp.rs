@@ -47,7 +47,13 @@ const DELIVERY_LIMIT: i32 = 20;
 const FEED_QUEUE_MAX_BYTES: i64 = 256 * 1024 * 1024;
 
 /// The most that is kept for a person to look at; beyond it the oldest go.
-const DEAD_LETTERS_MAX: i32 = 10_000;
+pub const DEAD_LETTERS_MAX: i32 = 10_000;
+
+/// The same in bytes: who looks at them has all of them in memory.
+const DEAD_LETTERS_MAX_BYTES: i64 = 64 * 1024 * 1024;
+
+/// How often they can be looked at, which hands them out and takes them back. RabbitMQ 4 would drop them after 20 times.
+const DEAD_LETTERS_LOOKS_MAX: i32 = 1_000_000;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -142,6 +148,9 @@ pub async fn declare_topology(channel: &Channel) -> Result<(), lapin::Error> {
 
     let mut dead_letters = quorum();
     dead_letters.insert("x-max-length".into(), AMQPValue::LongInt(DEAD_LETTERS_MAX));
+    dead_letters
+        .insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(DEAD_LETTERS_MAX_BYTES));
+    dead_letters.insert("x-delivery-limit".into(), AMQPValue::LongInt(DEAD_LETTERS_LOOKS_MAX));
     declare_bound(channel, FEED_DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE, dead_letters).await
 }
 

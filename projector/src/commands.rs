@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub mod dead_letters;
 pub mod explain;
 pub mod rebuild;
 pub mod run;
@@ -17,6 +18,7 @@ use events::store::ConnectError;
 use events::store::explain::ExplainError;
 use events::store::schema::SchemaError;
 
+use crate::dead_letters::DeadLettersError;
 use crate::projection::{OtherHistory, ProjectionError};
 use crate::rebuild::RebuildError;
 use crate::verify::VerifyError;
@@ -64,6 +66,10 @@ pub enum CommandError {
     OtherHistory(#[from] OtherHistory),
     #[error("{what} has been behind the log for {seconds:.0} s")]
     Behind { what: &'static str, seconds: f64 },
+    #[error(transparent)]
+    DeadLetters(#[from] DeadLettersError),
+    #[error("there is no dead letter {0}; projector dead-letters list has them")]
+    NoDeadLetter(String),
     #[error("the log cannot be read: {0}")]
     Log(sqlx::Error),
     #[error("the read model cannot be read: {0}")]
@@ -88,7 +94,10 @@ impl CommandError {
             | Self::Connect(ConnectError::Url { .. })
             | Self::Explain(ExplainError::Beyond { .. })
             | Self::Broker(BrokerError::Url(_)) => BAD_USAGE,
-            Self::Differs(_) | Self::FeedDiffers(_) | Self::OtherHistory(_) => FAILED_OR_DIFFERS,
+            Self::Differs(_)
+            | Self::FeedDiffers(_)
+            | Self::OtherHistory(_)
+            | Self::NoDeadLetter(_) => FAILED_OR_DIFFERS,
             Self::Behind { .. } => BEHIND,
             _ if only_looks => COULD_NOT_LOOK,
             _ => FAILED_OR_DIFFERS,

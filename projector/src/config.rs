@@ -23,6 +23,7 @@ use crate::verify::DIFFERENCES_LISTED;
         projector verify                         hold everything against the log\n  \
         projector status                         how far everything is, as a table\n  \
         projector status --json                  the same for a program\n  \
+        projector dead-letters list              what was set aside\n  \
         projector explain --user 2 --tweet 42    why it is in that feed or not\n\n\
         Exit codes: 0 done, 1 failed or differs, 2 bad usage; of verify, status and explain also\n\
         3 could not look, 4 behind.\n\
@@ -59,6 +60,11 @@ pub enum Command {
     /// Exit code 1 when the read model is of another history than the log, 3 when a database cannot be
     /// looked at, 4 when the relay or the feeds are behind. A broker that is away is part of the answer.
     Status(StatusArguments),
+    /// Look at messages that were set aside, and discard them.
+    ///
+    /// They were no slice of the log: made by hand, of another history, or of another system. No feed
+    /// needs them.
+    DeadLetters(DeadLettersArguments),
     /// Tell why a tweet is in a user's home feed or not, naming the events that make it so.
     Explain(ExplainArguments),
 }
@@ -69,6 +75,7 @@ impl Command {
     pub const fn only_looks(&self) -> bool {
         match self {
             Self::Verify(_) | Self::Status(_) | Self::Explain(_) => true,
+            Self::DeadLetters(arguments) => arguments.command.only_looks(),
             Self::Run(_) | Self::Rebuild(_) | Self::Rollback(_) => false,
         }
     }
@@ -119,6 +126,12 @@ pub struct VerifyArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+        projector status                    once, as a table\n  \
+        projector status --watch            again every second, until Ctrl-C\n  \
+        projector status --watch 10 --json  a line of JSON every ten seconds\n\n\
+        Exit codes: 0 all is well, or what is wrong does not keep feeds from being right and up to date;\n\
+        1 another history; 2 bad usage; 3 could not look; 4 behind.")]
 pub struct StatusArguments {
     #[command(flatten)]
     pub databases: Databases,
@@ -131,9 +144,81 @@ pub struct StatusArguments {
     #[arg(long, default_value_t = BEHIND_AFTER_S, value_name = "SECONDS")]
     pub behind_after: u64,
 
-    /// Print JSON instead of a table.
+    /// Look again every second, or every so many (up to 3,600), until stopped.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = value_parser!(u64).range(1..=3600))]
+    pub watch: Option<u64>,
+
+    /// Print JSON instead of a table; with --watch, a line each time.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+        projector dead-letters list                what there is, oldest first\n  \
+        projector dead-letters show 2c26b46b68     one of them, whole\n  \
+        projector dead-letters discard 2c26b46b68  that one is gone for good\n  \
+        projector dead-letters discard --all       all that are there now\n\n\
+        Exit codes: 0 done; 1 there is no such message; 2 bad usage; 3 could not look.")]
+pub struct DeadLettersArguments {
+    #[command(subcommand)]
+    pub command: DeadLettersCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// List them, oldest first.
+    List {
+        #[command(flatten)]
+        at: Pipeline,
+
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one of them, whole.
+    Show {
+        #[command(flatten)]
+        at: Pipeline,
+
+        /// As `list` has it.
+        id: String,
+
+        /// Print JSON instead of text, without the body.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Discard some of them, for good.
+    Discard {
+        /// RabbitMQ.
+        #[arg(long, env, hide_env_values = true, value_name = "URL")]
+        amqp_url: String,
+
+        /// As `list` has them.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<String>,
+
+        /// All that are there now.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+impl DeadLettersCommand {
+    const fn only_looks(&self) -> bool {
+        matches!(self, Self::List { .. } | Self::Show { .. })
+    }
+}
+
+/// Where all of it is.
+#[derive(Debug, Args)]
+pub struct Pipeline {
+    #[command(flatten)]
+    pub databases: Databases,
+
+    /// RabbitMQ.
+    #[arg(long, env, hide_env_values = true, value_name = "URL")]
+    pub amqp_url: String,
 }
 
 /// Feeds are readable milliseconds after the answer, and catch up within seconds when something was

@@ -35,6 +35,7 @@ use crate::projection::{Projection, ProjectionError};
 use lead::{Follows, Lead};
 use listen::Listener;
 use subscription::Batch;
+pub(crate) use subscription::decode;
 
 /// How often the checkpoint is compared with the log: what no message brings is readable after twice this, and a
 /// little.

@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod commands;
 pub mod config;
 pub mod consume;
+pub mod dead_letters;
 pub mod generation;
 pub mod metrics;
 mod output;

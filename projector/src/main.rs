@@ -21,6 +21,7 @@ async fn main() -> ExitCode {
         Command::Rollback(arguments) => commands::rebuild::roll_back(arguments).await,
         Command::Verify(arguments) => commands::verify::verify(arguments).await,
         Command::Status(arguments) => commands::status::status(arguments).await,
+        Command::DeadLetters(arguments) => commands::dead_letters::dead_letters(arguments).await,
         Command::Explain(arguments) => commands::explain::explain(arguments).await,
     };
     match end {

@@ -13,6 +13,14 @@ pub(crate) fn print(write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) {
     }
 }
 
+/// Prints `value` for a program that reads line by line.
+pub(crate) fn print_json_line(value: &impl Serialize) {
+    print(|output| {
+        serde_json::to_writer(&mut *output, value)?;
+        writeln!(output)
+    });
+}
+
 /// Prints `value` for a program.
 pub(crate) fn print_json(value: &impl Serialize) {
     print(|output| {

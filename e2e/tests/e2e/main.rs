@@ -3,6 +3,7 @@
 mod appender;
 mod authentication;
 mod changes;
+mod command_line;
 mod connections;
 mod explain;
 mod explain_command;

@@ -154,7 +154,11 @@ fn settled(result: Result<(), lapin::Error>) {
     }
 }
 
-fn decode(delivery: &Delivery, key: &SliceKey) -> Result<Slice, SliceError> {
+/// The slice that a message brings.
+///
+/// # Errors
+/// [`SliceError`] when it is none.
+pub(crate) fn decode(delivery: &Delivery, key: &SliceKey) -> Result<Slice, SliceError> {
     let signature = delivery
         .properties
         .headers()
