@@ -3,6 +3,7 @@
 pub mod docs;
 pub mod feed;
 pub mod health;
+pub mod marker;
 pub mod pipeline;
 pub mod stream;
 pub mod subscriptions;

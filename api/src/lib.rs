@@ -16,6 +16,7 @@ mod handlers;
 mod header;
 mod lingering;
 pub mod live;
+pub mod markers;
 pub mod metrics;
 mod openapi;
 mod own_hosts;

@@ -132,7 +132,8 @@ fn complete(path: &str, operation: &mut Value) {
             );
         }
         if path.starts_with("/api") {
-            let dated = code.is_success() && path != "/api/feed/ticket";
+            let dated =
+                code.is_success() && !matches!(path, "/api/feed/ticket" | "/api/feed/marker");
             if dated || matches!(code, StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE) {
                 response["headers"]["X-Log-Position"] = header(
                     "After a command, the position of its event; on a read, the one that it is exact at.",

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::appender::{Appender, forget};
 use crate::freshness::Readable;
 use crate::live::{self, Live};
+use crate::markers::Markers;
 use crate::pipeline::Pipeline;
 use crate::readiness::Standing;
 use crate::relay::{Relay, RelayError};
@@ -74,6 +75,16 @@ impl Parts {
             Ok(())
         });
         appender
+    }
+
+    pub(crate) fn start_markers(&self, log: Connections) -> Markers {
+        let (markers, task) = Markers::new(log);
+        let stop = self.0.stop(APPENDER);
+        self.0.start(APPENDER, "moving markers", async move {
+            task.run(stop).await;
+            Ok(())
+        });
+        markers
     }
 
     pub(crate) fn follow_log(

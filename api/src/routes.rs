@@ -22,7 +22,9 @@ use utoipa_axum::routes;
 
 use crate::appender::Refusal;
 use crate::body::whole_body_first;
-use crate::handlers::{docs, feed, health, pipeline, stream, subscriptions, tweets, users, web};
+use crate::handlers::{
+    docs, feed, health, marker, pipeline, stream, subscriptions, tweets, users, web,
+};
 use crate::metrics::{HTTP_FAILURES, HTTP_REQUEST, HTTP_REQUESTS, HTTP_SHED};
 use crate::openapi;
 use crate::own_hosts::only_own_hosts;
@@ -61,6 +63,8 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
         .routes(routes!(feed::page))
         .routes(routes!(feed::changes_since))
         .routes(routes!(feed::explain))
+        .routes(routes!(marker::unread))
+        .routes(routes!(marker::advance))
         .routes(routes!(stream::open))
         .routes(routes!(stream::ticket))
         // /pipeline

@@ -156,6 +156,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                 own_hosts: config.own_hosts(),
                 authentication,
                 appender: parts.start_appender(log_database.connections(1), log_head),
+                markers: parts.start_markers(log_database.connections(1)),
                 log,
                 live: parts.watch_feeds(
                     log_database.connections(1),

@@ -12,6 +12,7 @@ use crate::appender::Appender;
 use crate::authentication::Authentication;
 use crate::freshness::Freshness;
 use crate::live::Live;
+use crate::markers::Markers;
 use crate::own_hosts::OwnHosts;
 use crate::pipeline::Pipeline;
 use crate::readiness::Readiness;
@@ -27,6 +28,7 @@ pub struct AppState(Arc<Shared>);
 pub struct Shared {
     pub authentication: Authentication,
     pub appender: Appender,
+    pub markers: Markers,
     /// Reads of the log: its head, and nothing that a page depends on.
     pub log: Connections,
     /// Reads of the read model.

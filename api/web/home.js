@@ -5,6 +5,7 @@ import { read } from "./http.js";
 import { composer } from "./composer.js";
 import { explainAny } from "./explain.js";
 import { live } from "./live.js";
+import { marker } from "./marker.js";
 import { paged } from "./paged.js";
 import { userId } from "./session.js";
 import { ofFeed, tweet } from "./tweet.js";
@@ -38,10 +39,13 @@ export function home(main) {
     ],
     onPage: (answer) => {
       at(answer);
+      if (answer.data.length > 0) place.seen(answer.data[0].tweet_id);
       // From the first page on the stream has everything that follows.
       stream ??= ended ? null : live(answer.position, { item: arrived, removed, followed: reread, reset: reread, at: reached });
     },
   });
+
+  const place = marker(feed.node);
 
   function at({ position, behind }) {
     as.textContent = behind
@@ -56,6 +60,7 @@ export function home(main) {
     const own = item.author_id === reader;
     if (own || scrollY < TOP_PX) {
       feed.prepend(item);
+      place.arrived(item.tweet_id);
       if (!own) say(`New tweet by ${item.author_username}.`);
     } else {
       waiting.unshift(item);
@@ -70,7 +75,10 @@ export function home(main) {
   }
 
   function showNews() {
-    for (const item of [...waiting].reverse()) feed.prepend(item);
+    for (const item of [...waiting].reverse()) {
+      feed.prepend(item);
+      place.seen(item.tweet_id);
+    }
     waiting = [];
     announce();
     scrollTo({ top: 0 });
@@ -135,6 +143,7 @@ export function home(main) {
   return () => {
     ended = true;
     stream?.close();
+    place.stop();
     feed.stop();
   };
 }

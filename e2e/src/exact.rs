@@ -30,5 +30,22 @@ pub async fn feeds_are_exact(feed: &Connections, model: &Model, at: Option<Posit
     for reader in model.users.intersection(&now.users) {
         let read = read_feed(feed, *reader, at).await;
         assert_eq!(read, model.feed(*reader), "the feed of {reader} at {}", model.position);
+        if at.is_none() {
+            unread_is_exact(feed, model, *reader, &read).await;
+        }
+    }
+}
+
+/// Holds what is counted as unread against the feed itself, which was `read`: from its beginning, from its middle, from
+/// its end, and to a bound.
+async fn unread_is_exact(feed: &Connections, model: &Model, reader: UserId, read: &[TweetId]) {
+    let ends = [read.first(), read.get(read.len() / 2), read.last()];
+    for marker in ends.into_iter().flatten().copied().chain([TweetId(0)]) {
+        for limit in [3, 1_000] {
+            let found = feed::unread(feed, reader, marker, limit).await.unwrap().value;
+            let others = |tweet: &&TweetId| **tweet > marker && model.tweets[*tweet] != reader;
+            let expected = i64::try_from(read.iter().filter(others).count()).unwrap().min(limit);
+            assert_eq!(found, Some(expected), "unread of {reader} above {marker}");
+        }
     }
 }

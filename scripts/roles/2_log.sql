@@ -26,6 +26,10 @@ begin
         grant update on public.outbox to rookery_api;
         grant insert, delete on public.accounts, public.idempotency_keys to rookery_api;
     end if;
+    if to_regclass('public.markers') is not null then
+        grant select on public.markers to rookery_api, rookery_projector;
+        grant insert, update on public.markers to rookery_api;
+    end if;
     if to_regclass('public.relay_hops') is not null then
         grant select on public.relay_hops to rookery_api, rookery_projector;
         grant insert on public.relay_hops to rookery_api;

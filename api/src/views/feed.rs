@@ -130,6 +130,26 @@ pub async fn since(
     Ok(items(rows))
 }
 
+/// How many unread items are counted at most: a screen has no room for more digits, and counting costs as reading does.
+pub const UNREAD_MAX: i64 = 1_000;
+
+/// How many items of the feed of `reader` are above `marker` and by somebody else, counted up to `limit`.
+/// `None` when there is no such user.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn unread(
+    executor: impl PgExecutor<'_>,
+    reader: UserId,
+    marker: TweetId,
+    limit: i64,
+) -> Result<AsOf<Option<i64>>, sqlx::Error> {
+    let found = sqlx::query_file!("src/views/feed/unread.sql", reader.0, marker.0, limit)
+        .fetch_one(executor)
+        .await?;
+    Ok(AsOf { position: found.position, value: found.known.then_some(found.unread) })
+}
+
 /// Counts a page by what it was made from.
 fn read_from(source: &'static str) {
     counter!(FEED_READS.name, "source" => source).increment(1);

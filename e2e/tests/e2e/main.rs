@@ -16,6 +16,7 @@ mod http;
 mod live;
 mod log;
 mod logs;
+mod markers;
 mod metrics;
 mod openapi;
 mod operators;

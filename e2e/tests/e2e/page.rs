@@ -3,6 +3,7 @@
 //! Each test leaves pictures in `target/page`, to be looked at.
 
 mod access;
+mod place;
 mod trouble;
 
 use std::collections::BTreeSet;

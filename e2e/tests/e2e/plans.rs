@@ -34,7 +34,7 @@ const KEPT: i64 = 1_000;
 /// A page of twenty and the one more that says whether there is another.
 const PAGE: Page = Page { skip: 0, limit: 21 };
 
-const TABLES: &str = "'events', 'accounts', 'idempotency_keys', 'users', 'tweets', 'follows', 'feed_items', 'floors'";
+const TABLES: &str = "'events', 'accounts', 'idempotency_keys', 'markers', 'users', 'tweets', 'follows', 'feed_items', 'floors'";
 
 /// A single session, so that what it knows of the tables is from when they were empty.
 struct Session {
@@ -167,6 +167,10 @@ async fn reads(session: &Session) -> BTreeMap<&'static str, (i64, i64)> {
     count!("what is new since", 300, |one| {
         views::feed::since(one, reader, Position(end - 20), 21)
     });
+    count!("what is unread", 300, |one| {
+        views::feed::unread(one, reader, TweetId(end - 20), 1_001)
+    });
+    count!("a marker", 20, |one| api::markers::marker(one, reader));
     let readers: Vec<UserId> = (1..=20).map(UserId).collect();
     count!("what is new for many", 500, |one| {
         views::feed::news(one, &readers, Position(end - 3), Position(end))
@@ -378,7 +382,7 @@ async fn appends_visit_what_they_need_whatever_the_planner_knows() {
         for _ in 0..8 {
             commands(&session).await;
         }
-        let clear = "truncate accounts, idempotency_keys; alter table events disable trigger events_append_only; truncate events";
+        let clear = "truncate accounts, idempotency_keys, markers; alter table events disable trigger events_append_only; truncate events";
         sqlx::raw_sql(clear).execute(&mut *session.one.lend().await.unwrap()).await.unwrap();
         session.fill().await;
         let registered =

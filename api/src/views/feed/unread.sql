@@ -1,0 +1,81 @@
+-- How many items of a home feed are above a tweet and by somebody else, counted up to a bound. It has to count what since.sql finds.
+--
+-- $1 reader, $2 only tweets above this id, $3 how many are counted at most
+--
+-- The plan comes from the shape, as in page.sql. `below` hangs on `gap`, which is empty unless the
+-- floor has been raised past $2.
+with gap as materialized (
+    select floor from floors where user_id = $1 and floor > $2::bigint + 1 limit 1
+),
+kept as materialized (
+    select kept.tweet_id
+    from feed_items as kept
+    cross join lateral (
+        select author_id from tweets
+        where tweets.tweet_id = kept.tweet_id and deleted_position = 0 and author_id <> $1
+        limit 1
+    ) as tweet
+    cross join lateral (
+        select from users
+        where users.user_id = tweet.author_id and deleted_position = 0
+        limit 1
+    ) as author
+    where kept.user_id = $1 and kept.tweet_id > $2
+    order by kept.user_id, kept.tweet_id
+    limit $3::bigint
+),
+unserved as (
+    select fan_outs.tweet_id
+    from (select under_way from checkpoint order by position desc, fence desc limit 1) as checkpoint
+    cross join fan_outs
+    cross join lateral (
+        select from follows
+        where follower_id = $1 and until_position = 0 and followed_id = fan_outs.author_id
+        limit 1
+    ) as followed
+    where fan_outs.tweet_id >= checkpoint.under_way
+        and fan_outs.tweet_id > $2 and fan_outs.next_reader <= $1 and fan_outs.author_id <> $1
+        and fan_outs.tweet_id >= coalesce((select floor from floors where user_id = $1), 0)
+),
+below as (
+    select older.tweet_id
+    from gap
+    cross join lateral (
+        select followed_id from follows
+        where follows.follower_id = $1 and follows.until_position = 0 and gap.floor > 0
+        offset 0
+    ) as author
+    cross join lateral (
+        select from users
+        where users.user_id = author.followed_id and deleted_position = 0
+        limit 1
+    ) as present
+    cross join lateral (
+        select tweet_id from tweets
+        where (author_id, deleted_position, tweet_id) > (author.followed_id, 0, $2)
+            and (author_id, deleted_position, tweet_id) < (author.followed_id, 0, gap.floor)
+        order by author_id, deleted_position, tweet_id
+        limit $3::bigint
+    ) as older
+    where author.followed_id <> $1
+),
+counted as (
+    select count(*) as unread
+    from (
+        select tweet_id from below
+        union all
+        select tweet_id from kept
+        union all
+        select tweet_id from unserved
+        limit $3::bigint
+    ) as found
+)
+select
+    checkpoint.position as "position: Position",
+    reader.user_id is not null as "known!",
+    counted.unread as "unread!"
+from (select position from checkpoint order by position desc, fence desc limit 1) as checkpoint
+left join lateral (
+    select user_id from users where user_id = $1 and deleted_position = 0 limit 1
+) as reader on true
+cross join counted
