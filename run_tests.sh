@@ -14,7 +14,7 @@ if ! command -v make >/dev/null; then
     exit 1
 fi
 scripts/browser.sh
-scripts/schemathesis.sh
+scripts/python.sh
 scripts/prometheus.sh
 scripts/services.sh up
 eval "$(scripts/services.sh env)"
@@ -22,4 +22,5 @@ export DATABASE_URL AMQP_URL RABBITMQ_UI
 
 # The end-to-end tests run the two programs as an operator does.
 cargo build --workspace --locked
+cargo build --package projector --examples --locked
 cargo test --workspace --locked -- "$@"

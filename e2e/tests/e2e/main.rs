@@ -20,6 +20,7 @@ mod markers;
 mod metrics;
 mod openapi;
 mod operators;
+mod own_consumer;
 mod page;
 mod pipeline;
 mod plans;

@@ -158,7 +158,7 @@ async fn no_request_gets_an_answer_that_the_description_does_not_have() {
     system.caught_up().await;
 
     let here = env!("CARGO_MANIFEST_DIR");
-    let tried = Command::new(format!("{here}/../target/tools/schemathesis/bin/schemathesis"))
+    let tried = Command::new(format!("{here}/../target/tools/python/bin/schemathesis"))
         .current_dir(std::env::temp_dir())
         .args(["--config-file", &format!("{here}/schemathesis.toml")])
         .args(["run", &format!("{}/openapi.json", system.client.base), "--header", "X-User-ID: 1"])
@@ -171,7 +171,7 @@ async fn no_request_gets_an_answer_that_the_description_does_not_have() {
         .args(["--continue-on-failure"])
         .output()
         .await
-        .expect("scripts/schemathesis.sh has installed it");
+        .expect("scripts/python.sh has installed it");
     let said = String::from_utf8_lossy(&tried.stdout);
     assert!(tried.status.success(), "{said}\n{}", String::from_utf8_lossy(&tried.stderr));
     system.stop().await;
