@@ -27,6 +27,7 @@ pub struct Stay {
 pub struct Cause {
     pub position: Position,
     #[serde(rename = "type")]
+    #[schema(example = "Followed")]
     pub kind: &'static str,
 }
 

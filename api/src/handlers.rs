@@ -25,6 +25,7 @@ use crate::state::AppState;
 /// What a command without a result of its own is answered with.
 #[derive(Debug, Serialize, ToSchema)]
 struct Message {
+    #[schema(example = "deleted")]
     message: String,
 }
 

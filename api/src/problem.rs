@@ -19,7 +19,9 @@ const RETRY_AFTER_SECONDS: u16 = 1;
 /// What is wrong with one field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
+    #[schema(example = "content")]
     pub field: &'static str,
+    #[schema(example = "must be 1 to 280 characters after trimming")]
     pub detail: String,
 }
 
@@ -65,9 +67,12 @@ impl Challenge {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct Body {
+    #[schema(example = "urn:rookery:problem:invalid")]
     r#type: String,
+    #[schema(example = "Invalid request")]
     title: &'static str,
     status: u16,
+    #[schema(example = "content must be 1 to 280 characters after trimming")]
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,

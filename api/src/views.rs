@@ -21,6 +21,7 @@ use crate::domain::Account;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct User {
     pub id: UserId,
+    #[schema(example = "ada")]
     pub username: String,
     pub created_at: DateTime<Utc>,
 }
@@ -30,6 +31,7 @@ pub struct User {
 pub struct OwnUser {
     #[serde(flatten)]
     pub user: User,
+    #[schema(example = "ada@example.org")]
     pub email: String,
 }
 
@@ -38,6 +40,7 @@ pub struct OwnUser {
 pub struct Tweet {
     pub id: TweetId,
     pub author_id: UserId,
+    #[schema(example = "hello, world")]
     pub content: String,
     pub created_at: DateTime<Utc>,
     pub author: User,
@@ -47,8 +50,10 @@ pub struct Tweet {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FeedItem {
     pub tweet_id: TweetId,
+    #[schema(example = "hello, world")]
     pub content: String,
     pub author_id: UserId,
+    #[schema(example = "ada")]
     pub author_username: String,
     pub created_at: DateTime<Utc>,
 }

@@ -29,6 +29,12 @@ pub struct Explanation {
     pub at: Position,
     pub present: bool,
     /// All of it in one sentence.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            example = "Tweet 42 is in the feed of user 7, who follows its author, user 3, since position 12."
+        )
+    )]
     pub verdict: String,
     /// The one why it is there, or each why it is not, the decisive first.
     pub reasons: Vec<Reason>,
@@ -44,8 +50,11 @@ pub struct Explanation {
 pub struct Step {
     pub position: Position,
     pub recorded_at: DateTime<Utc>,
+    #[cfg_attr(feature = "openapi", schema(example = "Followed"))]
     pub kind: String,
+    #[cfg_attr(feature = "openapi", schema(example = "relationship-7-3"))]
     pub stream: String,
+    #[cfg_attr(feature = "openapi", schema(example = "user 7 began to follow user 3"))]
     pub sentence: String,
 }
 

@@ -7,11 +7,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 macro_rules! number {
-    ($(#[$meta:meta])* $name:ident) => {
+    ($(#[$meta:meta])* $name:ident, for instance $example:literal) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[derive(Serialize, Deserialize, sqlx::Type)]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = $example))]
         #[serde(transparent)]
         #[sqlx(transparent)]
         pub struct $name(pub i64);
@@ -34,17 +34,17 @@ macro_rules! number {
 
 number! {
     /// A place in the log: 1, 2, 3, … without holes, in the order of commit. 0 is before the first.
-    Position
+    Position, for instance 42
 }
 
 number! {
     /// A user: 1, 2, 3, … in the order of registration.
-    UserId
+    UserId, for instance 7
 }
 
 number! {
     /// A tweet: the position of its `TweetCreated`, so unique and ordered by time.
-    TweetId
+    TweetId, for instance 42
 }
 
 impl Position {

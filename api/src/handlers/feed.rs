@@ -65,6 +65,7 @@ struct FeedChanges {
     from: Position,
     to: Position,
     /// Why a page has to be read anew instead.
+    #[schema(example = "so much has changed that a page is shorter than the changes")]
     reset: Option<&'static str>,
     changes: Vec<Change>,
 }

@@ -13,13 +13,18 @@ use crate::state::AppState;
 
 #[derive(Debug, Serialize, ToSchema)]
 struct Readiness {
+    #[schema(example = "ready")]
     status: &'static str,
+    #[schema(example = "ready")]
     log_database: &'static str,
+    #[schema(example = "ready")]
     feed_database: &'static str,
     /// Said for the operator. It does not make the service unready: commands are accepted without
     /// the broker, and the feeds catch up when it is back.
+    #[schema(example = "connected; this relay leads")]
     broker: &'static str,
     /// The same.
+    #[schema(example = "applies what RabbitMQ brings")]
     projector: &'static str,
     log_position: i64,
     feed_position: i64,
@@ -27,6 +32,7 @@ struct Readiness {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct Liveness {
+    #[schema(example = "live")]
     status: &'static str,
 }
 

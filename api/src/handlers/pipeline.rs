@@ -57,6 +57,7 @@ pub struct Delivery {
     /// From the log to the last follower, in milliseconds.
     last_after_ms: Option<f64>,
     /// All of it in one sentence.
+    #[schema(example = "in 2 of 2 followers’ feeds, the last after 12 ms")]
     sentence: String,
 }
 

@@ -107,6 +107,7 @@ pub async fn open(
 /// What a caller is given who cannot set headers.
 #[derive(Debug, Serialize, ToSchema)]
 struct Ticket {
+    #[schema(example = "7.1795727829.1795731369.9b1c0f…")]
     ticket: String,
     expires_at: DateTime<Utc>,
 }

@@ -22,6 +22,7 @@ pub struct Follow {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct Following {
+    #[schema(example = "following")]
     message: String,
     follower_id: UserId,
     followed_id: UserId,

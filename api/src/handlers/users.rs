@@ -51,6 +51,7 @@ pub struct FoundUser {
     user: User,
     /// For the user themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "ada@example.org")]
     email: Option<String>,
 }
 

@@ -10,12 +10,16 @@ use crate::freshness::Readable;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Trouble {
     pub part: Part,
+    #[schema(example = "RabbitMQ is away")]
     pub title: &'static str,
     /// What works all the same.
+    #[schema(example = "Posting and reading.")]
     pub works: &'static str,
     /// What waits, and since where.
+    #[schema(example = "Nothing: feeds follow the log itself.")]
     pub waits: String,
     /// Why nothing is lost.
+    #[schema(example = "Every event is in the log.")]
     pub kept: &'static str,
 }
 

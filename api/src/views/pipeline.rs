@@ -32,9 +32,11 @@ pub struct FeedSide {
 /// A generation that is being built, as `projector rebuild` stored it last.
 #[derive(Debug, Clone, PartialEq, Serialize, sqlx::FromRow, ToSchema)]
 pub struct Rebuild {
+    #[schema(example = "replay")]
     pub phase: String,
     pub done: i64,
     pub total: i64,
+    #[schema(example = "events")]
     pub unit: String,
     pub position: i64,
     pub head: i64,

@@ -5,6 +5,7 @@ mod authentication;
 mod changes;
 mod command_line;
 mod connections;
+mod deploying;
 mod explain;
 mod explain_command;
 mod fan_outs;

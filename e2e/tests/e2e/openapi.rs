@@ -93,6 +93,36 @@ async fn every_bound_in_the_description_is_where_the_service_has_it() {
     system.stop().await;
 }
 
+/// What a reader of the documentation sees is made from these.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_text_and_every_id_in_the_description_has_an_example() {
+    let system = System::start().await;
+    let description = description(&system).await;
+    let mut without = Vec::new();
+    for (name, schema) in description["components"]["schemas"].as_object().unwrap() {
+        let is_id = ["Position", "UserId", "TweetId"].contains(&name.as_str());
+        if is_id && !has_example(schema) {
+            without.push(name.clone());
+        }
+        for (field, of_field) in schema["properties"].as_object().into_iter().flatten() {
+            let is_text = of_field["type"] == "string"
+                || of_field["type"]
+                    .as_array()
+                    .is_some_and(|types| types.contains(&json!("string")));
+            let is_free = of_field["format"].is_null() && of_field["enum"].is_null();
+            if is_text && is_free && !has_example(of_field) {
+                without.push(format!("{name}.{field}"));
+            }
+        }
+    }
+    assert_eq!(without, Vec::<String>::new());
+    system.stop().await;
+}
+
+fn has_example(schema: &Value) -> bool {
+    !schema["example"].is_null() || !schema["examples"].is_null()
+}
+
 /// Each described path is one that is answered, with a slash at its end or without; and who may call it has to say who
 /// they are just where the description says so.
 #[tokio::test(flavor = "multi_thread")]
