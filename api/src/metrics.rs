@@ -273,13 +273,15 @@ fn show(seen: &Seen, sees_feeds: bool) {
         return;
     }
     let projector = &seen.projector;
-    set(DATABASE_UP, "feeds", flag(seen.feeds.state != FeedsState::Unreachable));
+    let sees = seen.feeds.state != FeedsState::Unreachable;
+    let known = |value: f64| if sees { value } else { UNKNOWN };
+    set(DATABASE_UP, "feeds", flag(sees));
     gauge!(PROJECTOR_LED.name).set(match projector.state {
         ProjectorState::Away => 0.0,
         ProjectorState::Unknown => UNKNOWN,
         ProjectorState::Working | ProjectorState::FollowsLog | ProjectorState::Behind => 1.0,
     });
-    gauge!(PROJECTOR_FOLLOWS_LOG.name).set(flag(projector.follows_log));
+    gauge!(PROJECTOR_FOLLOWS_LOG.name).set(known(flag(projector.follows_log)));
     gauge!(PROJECTOR_POSITION.name).set(position(projector.position));
     gauge!(PROJECTOR_LAG_EVENTS.name).set(projector.lag_events.map_or(UNKNOWN, |lag| lag as f64));
     gauge!(PROJECTOR_LAG_SECONDS.name).set(projector.lag_seconds.unwrap_or(UNKNOWN));
@@ -288,7 +290,7 @@ fn show(seen: &Seen, sees_feeds: bool) {
         .rebuild
         .as_ref()
         .map_or(0.0, |rebuild| (seen.at - rebuild.stored_at).as_seconds_f64().max(0.0));
-    gauge!(REBUILD_SILENT.name).set(silent);
+    gauge!(REBUILD_SILENT.name).set(known(silent));
 }
 
 fn set(metric: Metric, database: &'static str, value: f64) {

@@ -66,12 +66,17 @@ pub async fn run(
         let end =
             Consumer::new(projection, lead, held.clone()).consume(&mut listener, shutdown).await;
         gauge!(PROJECTOR_FOLLOWS_LOG.name).set(0.0);
-        // What stands still is not looked at by who stands by.
-        for lag in [PROJECTOR_LAG_EVENTS, PROJECTOR_LAG_SECONDS] {
-            gauge!(lag.name).set(f64::NAN);
-        }
+        // Who stands by does not look.
+        forget_lag();
         listener.stop().await;
         end?;
+    }
+}
+
+/// Until the next look nobody knows how far behind the log the read model is.
+fn forget_lag() {
+    for lag in [PROJECTOR_LAG_EVENTS, PROJECTOR_LAG_SECONDS] {
+        gauge!(lag.name).set(f64::NAN);
     }
 }
 
@@ -116,6 +121,7 @@ impl<'a> Consumer<'a> {
             };
             let Err(error) = end else { continue };
             self.taken_over = None;
+            forget_lag();
             match error {
                 ProjectionError::Stopping => return Ok(()),
                 // Another generation went live, or another projector took over: the lead says which.
