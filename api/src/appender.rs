@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use events::recorded::Metadata;
 use events::store::{Connections, follow};
+use events::trace::{self, Span, SpanKind};
 use events::{Clock, Position};
 use metrics::{counter, histogram};
 use tokio::runtime::Handle;
@@ -109,13 +110,24 @@ impl Appender {
         &self,
         command: Command,
         key: Option<IdempotencyKey>,
-        metadata: Metadata,
+        mut metadata: Metadata,
     ) -> Result<Accepted, Refusal> {
+        // From the queue to the commit. Its place is what the event is kept with.
+        let request = metadata.traceparent;
+        let mut span = request.and_then(|_| trace::begin(SpanKind::Internal, "append", request));
+        metadata.traceparent = span.as_ref().map(Span::traceparent).or(request);
         let (reply, answer) = oneshot::channel();
         self.queue
             .try_send(Submission { command, key, metadata, reply })
             .map_err(|_| Refusal::Busy)?;
-        answer.await.unwrap_or(Err(Refusal::Unknown))
+        let answer = answer.await.unwrap_or(Err(Refusal::Unknown));
+        if let Some(span) = &mut span {
+            match &answer {
+                Ok(accepted) => span.set("rookery.position", accepted.position.0),
+                Err(refusal) => span.set("rookery.refusal", refusal.to_string()),
+            }
+        }
+        answer
     }
 }
 

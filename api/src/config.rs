@@ -28,7 +28,8 @@ const PATIENCE_MIN_MS: u64 = 2 * SWAP_STANDSTILL_MAX_MS;
         api --no-http                         one more relay, ready to take over\n  \
         api --migrate-only                    as the database's owner: see scripts/roles\n\n\
         Exit codes: 0 stopped in order, 1 failed, 2 bad usage.\n\
-        Logs go to standard error: for people on a terminal, JSON elsewhere; RUST_LOG filters them."
+        Logs go to standard error: for people on a terminal, JSON elsewhere; RUST_LOG filters them.\n\
+        OTEL_EXPORTER_OTLP_ENDPOINT, if set, is where traces go; see docs/tracing.md."
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Config {

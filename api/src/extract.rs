@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, StatusCode, header};
 use chrono::{DateTime, Utc};
 use events::recorded::Metadata;
+use events::trace::TraceParent;
 use events::{Position, TweetId, UserId};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
@@ -317,6 +318,7 @@ impl<S: Sync> FromRequestParts<S> for CommandContext {
             .get::<RequestId>()
             .and_then(|id| id.header_value().to_str().ok())
             .map(ToOwned::to_owned);
-        Ok(Self { key, metadata: Metadata { request_id } })
+        let traceparent = parts.extensions.get::<TraceParent>().copied();
+        Ok(Self { key, metadata: Metadata { request_id, traceparent } })
     }
 }

@@ -34,5 +34,6 @@ mod server;
 pub mod service;
 mod state;
 pub mod ticket;
+mod traced;
 pub mod views;
 mod web;

@@ -12,13 +12,15 @@ mod refusals;
 
 use std::time::Duration;
 
-use events::amqp::{Broker, BrokerError, Queue};
+use chrono::{DateTime, Utc};
+use events::amqp::{self, Broker, BrokerError, Queue};
 use events::retry::{Failure, Retry};
 use events::slice::{SLICE_MAX_EVENTS, Slice, SliceError};
 use events::store::hops::{Recorder, RelayHop};
 use events::store::outbox::{self, Lead, LeadError};
 use events::store::read;
 use events::store::{Connections, history};
+use events::trace::{BatchSpan, SpanKind, attribute};
 use events::{Clock, Mark, Position};
 use metrics::{counter, gauge, histogram};
 use tokio::sync::watch;
@@ -330,6 +332,7 @@ impl Relay {
                 published_at,
                 confirmed_at,
             });
+            add_to_traces(&slices[..confirmed], published_at, confirmed_at);
             *cursor = moved_to;
         }
         Ok(published)
@@ -378,4 +381,15 @@ impl Relay {
         self.status
             .send_if_modified(|status| std::mem::replace(&mut status.queues, queues) != queues);
     }
+}
+
+/// Adds the publishing of `slices` to the traces of their events.
+fn add_to_traces(slices: &[Slice], began: DateTime<Utc>, ended: DateTime<Utc>) {
+    let attributes = vec![
+        attribute("messaging.system", "rabbitmq"),
+        attribute("messaging.operation.name", "publish"),
+        attribute("messaging.destination.name", amqp::EXCHANGE),
+    ];
+    let span = BatchSpan { kind: SpanKind::Producer, name: "publish", began, ended, attributes };
+    span.add_to_traces_of(slices.iter().flat_map(Slice::events));
 }

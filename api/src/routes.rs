@@ -17,6 +17,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::normalize_path::NormalizePath;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
+use tracing::field::Empty;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -30,6 +31,7 @@ use crate::openapi;
 use crate::own_hosts::only_own_hosts;
 use crate::problem::Problem;
 use crate::state::AppState;
+use crate::traced::traced;
 
 /// The most requests in work at once; the next one hears 503. More than the appender's queue
 /// holds, so that reads find room beside waiting commands.
@@ -71,6 +73,7 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
         .routes(routes!(pipeline::look));
 
     let limited = ServiceBuilder::new()
+        .layer(middleware::from_fn(traced))
         .layer(HandleErrorLayer::new(overloaded))
         .load_shed()
         .layer(GlobalConcurrencyLimitLayer::new(IN_FLIGHT_MAX))
@@ -187,5 +190,6 @@ fn without_odd_request_id(mut request: Request) -> Request {
 
 fn span(request: &Request) -> tracing::Span {
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
-    tracing::info_span!("request", http.method = %request.method(), request.id = id)
+    let method = request.method();
+    tracing::info_span!("request", http.method = %method, request.id = id, trace.id = Empty)
 }

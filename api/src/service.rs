@@ -12,6 +12,7 @@ use events::metrics::{self, MetricsError};
 use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::schema::{Schema, SchemaError};
 use events::store::{ConnectError, Database, outbox};
+use events::trace::Exporting;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -85,6 +86,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
         Some(url) if !config.no_relay => Some(Broker::parse(url.expose())?),
         _ => None,
     };
+    let _exporting = Exporting::start("rookery-api").map_err(ServiceError::Usage)?;
     let shutdown = shutdown_on_signal().map_err(ServiceError::Signals)?;
 
     // Before any limit on statements: a migration may take as long as it takes.

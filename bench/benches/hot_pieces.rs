@@ -66,7 +66,7 @@ fn run() -> Vec<RecordedEvent> {
             kind: event.kind().to_owned(),
             schema_version: event.schema_version(),
             payload: RawValue::from_string(event.payload()).expect("it is JSON"),
-            metadata: Metadata { request_id: Some(Uuid::nil().to_string()) },
+            metadata: Metadata { request_id: Some(Uuid::nil().to_string()), traceparent: None },
             recorded_at: DateTime::UNIX_EPOCH,
         }
     };

@@ -20,6 +20,7 @@ pub mod runtime;
 pub mod settings;
 pub mod slice;
 pub mod store;
+pub mod trace;
 
 pub use clock::Clock;
 pub use event::Event;

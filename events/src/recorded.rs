@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::event::{DecodeError, Event};
 use crate::id::Position;
+use crate::trace::{self, TraceParent};
 
 /// A row of the log. The payload stays JSON text until someone asks for the [`Event`]: the relay
 /// passes it on as it is.
@@ -31,6 +32,9 @@ pub struct Metadata {
     /// The request that carried the command, as in the logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// The append, as a place in the request's trace.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "trace::lenient")]
+    pub traceparent: Option<TraceParent>,
 }
 
 impl RecordedEvent {

@@ -19,7 +19,8 @@ pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(9);
 
 /// What is logged without `RUST_LOG`. lapin reports each lost connection several times over; our
 /// own message says it once.
-const DEFAULT_FILTER: &str = "info,lapin=off,sqlx=warn";
+const DEFAULT_FILTER: &str =
+    "info,lapin=off,sqlx=warn,opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry-otlp=warn";
 
 /// The most lines that wait to be written: some megabytes. Beyond that lines are dropped and counted.
 const LOG_WAITING_MAX_LINES: usize = 8_192;

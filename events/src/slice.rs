@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::history::Mark;
 use crate::id::Position;
 use crate::recorded::{Metadata, RecordedEvent};
+use crate::trace::{self, TraceParent};
 
 /// The content type of a message.
 pub const CONTENT_TYPE: &str = "application/cloudevents-batch+json";
@@ -73,6 +74,9 @@ struct CloudEvent<'a> {
     schemaversion: i16,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     requestid: Option<Cow<'a, str>>,
+    /// As in CloudEvents' distributed tracing extension: of what made the event, not of its way here.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "trace::lenient")]
+    traceparent: Option<TraceParent>,
     #[serde(borrow)]
     data: &'a RawValue,
 }
@@ -131,6 +135,12 @@ impl Slice {
     #[expect(clippy::len_without_is_empty, reason = "a slice is never empty")]
     pub fn len(&self) -> usize {
         self.events.len()
+    }
+
+    /// Its events, in order.
+    #[must_use]
+    pub fn events(&self) -> &[RecordedEvent] {
+        &self.events
     }
 
     /// Its events, in order.
@@ -215,6 +225,7 @@ impl<'a> From<&'a RecordedEvent> for CloudEvent<'a> {
             streamversion: event.version,
             schemaversion: event.schema_version,
             requestid: event.metadata.request_id.as_deref().map(Cow::from),
+            traceparent: event.metadata.traceparent,
             data: &event.payload,
         }
     }
@@ -235,7 +246,10 @@ impl TryFrom<CloudEvent<'_>> for RecordedEvent {
             kind: event.kind.into_owned(),
             schema_version: event.schemaversion,
             payload: event.data.to_owned(),
-            metadata: Metadata { request_id: event.requestid.map(Cow::into_owned) },
+            metadata: Metadata {
+                request_id: event.requestid.map(Cow::into_owned),
+                traceparent: event.traceparent,
+            },
             recorded_at: event.time,
         })
     }
@@ -249,6 +263,8 @@ mod tests {
     use crate::event::{Event, TweetCreated};
     use crate::id::UserId;
 
+    const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
     fn tweet(position: i64, content: &str) -> RecordedEvent {
         let event =
             Event::TweetCreated(TweetCreated { author_id: UserId(7), content: content.to_owned() });
@@ -260,7 +276,10 @@ mod tests {
             kind: event.kind().to_owned(),
             schema_version: event.schema_version(),
             payload: RawValue::from_string(event.payload()).unwrap(),
-            metadata: Metadata { request_id: Some("r-1".to_owned()) },
+            metadata: Metadata {
+                request_id: Some("r-1".to_owned()),
+                traceparent: TRACEPARENT.parse().ok(),
+            },
             recorded_at: DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap(),
         }
     }

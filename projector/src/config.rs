@@ -27,7 +27,8 @@ use crate::verify::DIFFERENCES_LISTED;
         projector explain --user 2 --tweet 42    why it is in that feed or not\n\n\
         Exit codes: 0 done, 1 failed or differs, 2 bad usage; of verify, status and explain also\n\
         3 could not look, 4 behind.\n\
-        Logs go to standard error: for people on a terminal, JSON elsewhere; RUST_LOG filters them."
+        Logs go to standard error: for people on a terminal, JSON elsewhere; RUST_LOG filters them.\n\
+        OTEL_EXPORTER_OTLP_ENDPOINT, if set, is where traces go; see docs/tracing.md."
 )]
 pub struct Config {
     #[command(subcommand)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use events::amqp::{self, Broker, BrokerError, Queue};
 use events::slice::{CONTENT_TYPE, Slice, SliceKey};
+use events::trace::TRACEPARENT;
 use futures_util::future::join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
@@ -133,6 +134,13 @@ impl Publisher {
         headers.insert(amqp::FIRST_POSITION_HEADER.into(), first);
         headers.insert(amqp::LAST_POSITION_HEADER.into(), last);
         headers.insert(amqp::SIGNATURE_HEADER.into(), AMQPValue::LongString(signature));
+        // Where libraries for AMQP look for it; a message of several events has several, within.
+        if let [event] = slice.events()
+            && let Some(traceparent) = event.metadata.traceparent
+        {
+            let traceparent = LongString::from(traceparent.to_string());
+            headers.insert(TRACEPARENT.into(), AMQPValue::LongString(traceparent));
+        }
         let properties = BasicProperties::default()
             .with_content_type(CONTENT_TYPE.into())
             .with_delivery_mode(PERSISTENT)

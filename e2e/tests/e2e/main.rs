@@ -32,6 +32,7 @@ mod sessions;
 mod snapshots;
 mod start;
 mod swap;
+mod traces;
 mod turns;
 mod verification;
 mod web;

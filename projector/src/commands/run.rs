@@ -8,6 +8,7 @@ use events::metrics;
 use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::hops::Recorder;
 use events::store::schema::Schema;
+use events::trace::Exporting;
 use uuid::Uuid;
 
 use super::CommandError;
@@ -43,6 +44,7 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
         .with_patience(LOOK_TIMEOUT)
         .writable();
     let broker = Broker::parse(&arguments.amqp_url)?;
+    let _exporting = Exporting::start("rookery-projector").map_err(CommandError::Usage)?;
     if let Some(address) = arguments.metrics_bind {
         metrics::start(OF_THE_PROJECTOR, Some(address))?;
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use events::store::Connections;
 use events::store::hops::Recorder;
+use events::trace::{BatchSpan, SpanKind, attribute};
 use events::{Clock, Position, RecordedEvent};
 use tokio_util::sync::CancellationToken;
 
@@ -75,6 +76,7 @@ impl Writer {
                 self.in_time(applying).await?;
             let first = checkpoint.position.next();
             self.record(first, moved.position, received_at, applied_at, deliveries);
+            add_to_traces(now, received_at, deliveries);
             *checkpoint = moved;
             events = later;
             if self.fan_outs_are_due() {
@@ -177,4 +179,15 @@ impl Writer {
             });
         }
     }
+}
+
+/// Adds what has just been applied to the traces of `events`.
+fn add_to_traces(events: &[RecordedEvent], received_at: DateTime<Utc>, deliveries: u64) {
+    let attributes = vec![
+        attribute("rookery.transaction.events", events.len().cast_signed() as i64),
+        attribute("rookery.transaction.deliveries", deliveries.cast_signed()),
+    ];
+    let (kind, ended) = (SpanKind::Consumer, Clock::system().now());
+    let span = BatchSpan { kind, name: "apply", began: received_at, ended, attributes };
+    span.add_to_traces_of(events);
 }
