@@ -23,4 +23,6 @@ export DATABASE_URL AMQP_URL RABBITMQ_UI
 # The end-to-end tests run the two programs as an operator does.
 cargo build --workspace --locked
 cargo build --package projector --examples --locked
+# Most of their time the end-to-end tests wait for servers, so that twice as many as there are cores fit beside each other.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}"
 cargo test --workspace --locked -- "$@"

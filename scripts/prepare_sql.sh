@@ -15,4 +15,10 @@ for migration in migrations/log/*.sql migrations/feed/*.sql; do
     psql --quiet --set ON_ERROR_STOP=1 "$url" -f "$migration"
 done
 
+# The counts are in a schema of their own, in which their sessions look first. What both have is the same.
+psql --quiet "$url" -c "create schema counts" -c "alter database $name set search_path = public, counts"
+for migration in migrations/counts/*.sql; do
+    PGOPTIONS="--search_path=counts" psql --quiet --set ON_ERROR_STOP=1 "$url" -f "$migration"
+done
+
 DATABASE_URL="$url" SQLX_OFFLINE=false cargo sqlx prepare --workspace "$@" -- --all-targets

@@ -3,18 +3,20 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use events::Position;
-use events::amqp::{FEED_DEAD_LETTER_QUEUE, FEED_QUEUE};
 use events::metrics::{
     LOG_POSITION, Metric, PROJECTOR_FOLLOWS_LOG, PROJECTOR_LAG_EVENTS, PROJECTOR_LAG_SECONDS,
     PROJECTOR_POSITION,
 };
+use events::projection::{COUNTS, FEED, PROJECTIONS, ProjectionName};
 use metrics::gauge;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::{FeedsState, LogState, Pipeline, ProjectorState, RelaySeenState, Seen};
 use crate::relay::Queues;
+use crate::views::Projecting;
 
 /// How often the pipeline is looked at. Prometheus scrapes every 15 s or so.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -107,10 +109,10 @@ pub const QUEUE_CONSUMERS: Metric =
         .by(&["queue"]);
 
 pub const PROJECTOR_LED: Metric =
-    Metric::gauge("rookery_projector_led", "1 while some projector leads.");
+    Metric::gauge("rookery_projector_led", "1 while some projector leads.").of_projections();
 
 pub const GENERATION: Metric =
-    Metric::gauge("rookery_generation", "Which build of the read model is live.");
+    Metric::gauge("rookery_generation", "Which build of the read model is live.").of_projections();
 
 pub const REBUILD_SILENT: Metric = Metric::gauge(
     "rookery_rebuild_silent_seconds",
@@ -229,6 +231,9 @@ pub(crate) async fn watch(pipeline: Pipeline, stop: CancellationToken) {
         loop {
             let seen = pipeline.look().await;
             show(&seen, pipeline.sees_feeds());
+            if pipeline.sees_feeds() {
+                show_counts(&seen, pipeline.counts().await);
+            }
             if looks.is_multiple_of(LOOKS_PER_SIZE) {
                 let (log, feeds) = pipeline.sizes().await;
                 set(DATABASE_SIZE, "log", log.map_or(UNKNOWN, |bytes| bytes as f64));
@@ -248,7 +253,9 @@ pub(crate) async fn watch(pipeline: Pipeline, stop: CancellationToken) {
 
 /// Shows what the relay of this process is told by the broker.
 pub(crate) fn show_queues(queues: Queues) {
-    let by_name = [(FEED_QUEUE, queues.feed), (FEED_DEAD_LETTER_QUEUE, queues.dead_letters)];
+    let by_name = PROJECTIONS.iter().zip(queues).flat_map(|(projection, of)| {
+        [(projection.queue, of.queue), (projection.dead_letters, of.dead_letters)]
+    });
     for (queue, found) in by_name {
         gauge!(QUEUE_MESSAGES.name, "queue" => queue)
             .set(found.map_or(UNKNOWN, |queue| f64::from(queue.messages)));
@@ -276,21 +283,47 @@ fn show(seen: &Seen, sees_feeds: bool) {
     let sees = seen.feeds.state != FeedsState::Unreachable;
     let known = |value: f64| if sees { value } else { UNKNOWN };
     set(DATABASE_UP, "feeds", flag(sees));
-    gauge!(PROJECTOR_LED.name).set(match projector.state {
+    let led = match projector.state {
         ProjectorState::Away => 0.0,
         ProjectorState::Unknown => UNKNOWN,
         ProjectorState::Working | ProjectorState::FollowsLog | ProjectorState::Behind => 1.0,
-    });
-    gauge!(PROJECTOR_FOLLOWS_LOG.name).set(known(flag(projector.follows_log)));
-    gauge!(PROJECTOR_POSITION.name).set(position(projector.position));
-    gauge!(PROJECTOR_LAG_EVENTS.name).set(projector.lag_events.map_or(UNKNOWN, |lag| lag as f64));
-    gauge!(PROJECTOR_LAG_SECONDS.name).set(projector.lag_seconds.unwrap_or(UNKNOWN));
-    gauge!(GENERATION.name).set(seen.feeds.generation.map_or(UNKNOWN, f64::from));
+    };
+    show_projection(FEED, PROJECTOR_LED, led);
+    show_projection(FEED, PROJECTOR_FOLLOWS_LOG, known(flag(projector.follows_log)));
+    show_projection(FEED, PROJECTOR_POSITION, position(projector.position));
+    let lag_events = projector.lag_events.map_or(UNKNOWN, |lag| lag as f64);
+    show_projection(FEED, PROJECTOR_LAG_EVENTS, lag_events);
+    show_projection(FEED, PROJECTOR_LAG_SECONDS, projector.lag_seconds.unwrap_or(UNKNOWN));
+    show_projection(FEED, GENERATION, seen.feeds.generation.map_or(UNKNOWN, f64::from));
     let silent = seen
         .rebuild
         .as_ref()
         .map_or(0.0, |rebuild| (seen.at - rebuild.stored_at).as_seconds_f64().max(0.0));
     gauge!(REBUILD_SILENT.name).set(known(silent));
+}
+
+/// Their position stays at the last that was seen.
+fn show_counts(seen: &Seen, found: Option<(Projecting, Option<DateTime<Utc>>)>) {
+    let Some((counts, waits_since)) = found else {
+        for metric in [PROJECTOR_LED, PROJECTOR_FOLLOWS_LOG, GENERATION] {
+            show_projection(COUNTS, metric, UNKNOWN);
+        }
+        show_projection(COUNTS, PROJECTOR_LAG_EVENTS, UNKNOWN);
+        show_projection(COUNTS, PROJECTOR_LAG_SECONDS, UNKNOWN);
+        return;
+    };
+    show_projection(COUNTS, PROJECTOR_LED, flag(counts.led));
+    show_projection(COUNTS, PROJECTOR_FOLLOWS_LOG, flag(counts.led && counts.follows == "log"));
+    show_projection(COUNTS, GENERATION, f64::from(counts.generation));
+    show_projection(COUNTS, PROJECTOR_POSITION, position(counts.position));
+    let lag_events = (seen.log.position.0 - counts.position.0).max(0);
+    show_projection(COUNTS, PROJECTOR_LAG_EVENTS, lag_events as f64);
+    let waiting = waits_since.map_or(0.0, |since| (seen.at - since).as_seconds_f64().max(0.0));
+    show_projection(COUNTS, PROJECTOR_LAG_SECONDS, waiting);
+}
+
+fn show_projection(projection: ProjectionName, metric: Metric, value: f64) {
+    gauge!(metric.name, "projection" => projection.name).set(value);
 }
 
 fn set(metric: Metric, database: &'static str, value: f64) {

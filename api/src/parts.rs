@@ -6,8 +6,8 @@ use events::lifecycle::{Ended, Lifecycle};
 use events::store::follow::follow;
 use events::store::hops::{Recorder, RelayHop};
 use events::store::schema::{Schema, SchemaError};
-use events::store::{CHECKPOINT_CHANNEL, Connections, Database, Fault, LOG_CHANNEL, history, read};
-use events::{Clock, Mark, Position};
+use events::store::{Connections, Database, Fault, LOG_CHANNEL, history, read};
+use events::{Clock, Mark, Position, ProjectionName};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -100,11 +100,12 @@ impl Parts {
         });
     }
 
+    /// Follows how far `projection` is, in `database`.
     pub(crate) fn follow_checkpoint(
         &self,
-        database: Database,
-        feed: Connections,
-        log: Connections,
+        (projection, schema): (ProjectionName, Schema),
+        database: &Database,
+        log: &Connections,
         standing: Standing,
     ) -> (watch::Receiver<Position>, watch::Receiver<Readable>) {
         let (sender, checkpoint) = watch::channel(Position::START);
@@ -113,16 +114,18 @@ impl Parts {
             Standing::OtherHistory => Readable::OtherHistory,
             Standing::Ready | Standing::Behind | Standing::Unreachable => Readable::Yes,
         });
+        // One of its own: requests may have all the others.
+        let (own, database, log) = (database.connections(1), database.clone(), log.clone());
         let stop = self.0.stop(APPENDER);
         self.0.start(APPENDER, "following the checkpoint", async move {
             let read = async || {
                 // What is not there yet, statements themselves say.
-                let is_newer = match Schema::Feed.is_there(&feed).await {
+                let is_newer = match schema.is_there(&own).await {
                     Ok(_) => false,
                     Err(SchemaError::Look { source, .. }) => return Err(source),
                     Err(_) => true,
                 };
-                let mark = match views::checkpoint(&feed).await {
+                let mark = match views::checkpoint(&own).await {
                     // Before the projector has made it, nothing has been applied to it.
                     Err(error) if Fault::of(&error) == Fault::Absent => Mark::START,
                     mark => mark?,
@@ -135,11 +138,17 @@ impl Parts {
                     Err(_) => *can_read.borrow(),
                 };
                 if can_read.send_replace(now) != now {
-                    tracing::warn!(feed.position = mark.position.0, "{}", now.describe());
+                    let (name, position) = (projection.name, mark.position.0);
+                    tracing::warn!(
+                        projection = name,
+                        projection.position = position,
+                        "{}",
+                        now.describe()
+                    );
                 }
                 Ok(mark.position)
             };
-            follow(&database, CHECKPOINT_CHANNEL, &sender, read, &stop).await?;
+            follow(&database, projection.channel, &sender, read, &stop).await?;
             Ok(())
         });
         (checkpoint, readable)

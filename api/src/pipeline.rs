@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use events::projection::COUNTS;
 use events::store::outbox::Outbox;
 use events::store::{Connections, Database, outbox, read};
 use events::{Clock, Position};
@@ -20,6 +21,7 @@ use utoipa::ToSchema;
 use crate::freshness::Readable;
 use crate::relay::{RelayState, RelayStatus};
 use crate::views::pipeline::{self as view, DELIVERIES_SECONDS, FeedSide, Rebuild};
+use crate::views::{self, Projecting};
 pub use trouble::Trouble;
 
 /// What was seen is shown to all who ask within this time.
@@ -40,6 +42,7 @@ struct Looking {
     log: Connections,
     /// `None` where this process serves no feeds and may not even know where they are.
     feed: Option<Connections>,
+    counts: Option<Connections>,
     log_head: watch::Receiver<Position>,
     checkpoint: watch::Receiver<Position>,
     readable: watch::Receiver<Readable>,
@@ -200,9 +203,10 @@ impl Pipeline {
     #[must_use]
     pub fn new(log: &Database, feed: Option<&Database>, told: Told) -> Self {
         let Told { log_head, checkpoint, readable, relay } = told;
+        let counts = feed.map(|feed| feed.clone().of(COUNTS).connections(1));
         let (log, feed) = (log.connections(1), feed.map(|feed| feed.connections(1)));
         let last = Mutex::default();
-        Self(Arc::new(Looking { log, feed, log_head, checkpoint, readable, relay, last }))
+        Self(Arc::new(Looking { log, feed, counts, log_head, checkpoint, readable, relay, last }))
     }
 
     /// Looks, or shows what was seen a moment ago.
@@ -221,6 +225,15 @@ impl Pipeline {
     /// Whether the read model is looked at.
     pub(crate) fn sees_feeds(&self) -> bool {
         self.0.feed.is_some()
+    }
+
+    /// How far the counts are, and since when the first event has been in the log that they do not show; nothing when they
+    /// are away, or were never made.
+    pub(crate) async fn counts(&self) -> Option<(Projecting, Option<DateTime<Utc>>)> {
+        let found = answer_of("the counts", views::projecting(self.0.counts.as_ref()?)).await?;
+        let next = read::recorded_at(&self.0.log, found.position.next());
+        let waits_since = answer_of("the log", next).await?;
+        Some((found, waits_since))
     }
 
     /// How many bytes the databases of the log and of the feeds take, where they can be asked.
@@ -274,8 +287,8 @@ impl Looking {
                     Some(RelayState::Disconnected) => BrokerState::Unreachable,
                     Some(RelayState::WithoutLog) | None => BrokerState::Unknown,
                 },
-                messages: relay.and_then(|relay| relay.queues.feed).map(|queue| queue.messages),
-                consumers: relay.and_then(|relay| relay.queues.feed).map(|queue| queue.consumers),
+                messages: relay.and_then(|relay| relay.feed_queue()).map(|queue| queue.messages),
+                consumers: relay.and_then(|relay| relay.feed_queue()).map(|queue| queue.consumers),
             },
             projector: ProjectorSeen {
                 state: match &feed {

@@ -149,6 +149,14 @@ impl Standing {
         }
     }
 
+    /// Says at the start what readers will hear.
+    pub fn warn_of(self) {
+        if self != Self::Ready {
+            let standing = self.describe();
+            tracing::warn!("the read model: {standing}; until it is there, reads are answered 503");
+        }
+    }
+
     /// In words.
     #[must_use]
     pub const fn describe(self) -> &'static str {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use events::amqp::{self, Broker, BrokerError, Queue};
+use events::projection::{FEED, PROJECTIONS};
 use events::retry::{Failure, Retry};
 use events::slice::{SLICE_MAX_EVENTS, Slice, SliceError};
 use events::store::hops::{Recorder, RelayHop};
@@ -74,11 +75,23 @@ pub struct RelayStatus {
     pub queues: Queues,
 }
 
-/// What the broker says of the queues; `None` when there is no connection, or no such queue.
+/// What the broker says of the queues of each of [`PROJECTIONS`], in their order.
+pub type Queues = [QueuesOf; PROJECTIONS.len()];
+
+/// Of one projection; `None` when there is no connection, or no such queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Queues {
-    pub feed: Option<Queue>,
+pub struct QueuesOf {
+    pub queue: Option<Queue>,
     pub dead_letters: Option<Queue>,
+}
+
+impl RelayStatus {
+    /// The queue of the home feeds.
+    #[must_use]
+    pub fn feed_queue(&self) -> Option<Queue> {
+        let of = PROJECTIONS.iter().zip(&self.queues).find(|(projection, _)| **projection == FEED);
+        of.and_then(|(_, queues)| queues.queue)
+    }
 }
 
 /// See the module.
@@ -372,7 +385,12 @@ impl Relay {
     }
 
     async fn look_at_queues(&self, publisher: &Publisher) -> Result<(), RelayError> {
-        self.found(publisher.queues().await?);
+        let queues = publisher.queues().await?;
+        self.found(queues.unwrap_or_default());
+        // Where others still take what is published, the broker does not say that this one is missing.
+        if queues.is_some_and(|queues| queues.iter().any(|of| of.queue.is_none())) {
+            return Err(BrokerError::QueueGone.into());
+        }
         Ok(())
     }
 
@@ -390,6 +408,12 @@ fn add_to_traces(slices: &[Slice], began: DateTime<Utc>, ended: DateTime<Utc>) {
         attribute("messaging.operation.name", "publish"),
         attribute("messaging.destination.name", amqp::EXCHANGE),
     ];
-    let span = BatchSpan { kind: SpanKind::Producer, name: "publish", began, ended, attributes };
+    let span = BatchSpan {
+        kind: SpanKind::Producer,
+        name: "publish".to_owned(),
+        began,
+        ended,
+        attributes,
+    };
     span.add_to_traces_of(slices.iter().flat_map(Slice::events));
 }

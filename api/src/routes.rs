@@ -51,6 +51,7 @@ pub fn service(state: AppState) -> NormalizePath<Router> {
         // /users
         .routes(routes!(users::register, users::list))
         .routes(routes!(users::find, users::delete))
+        .routes(routes!(users::counts))
         // /tweets
         .routes(routes!(tweets::create))
         .routes(routes!(tweets::find, tweets::delete))

@@ -9,9 +9,10 @@ use events::Position;
 use events::amqp::{Broker, BrokerError};
 use events::lifecycle::Ended;
 use events::metrics::{self, MetricsError};
+use events::projection::{COUNTS, FEED};
 use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::schema::{Schema, SchemaError};
-use events::store::{ConnectError, Database, outbox};
+use events::store::{ConnectError, Connections, Database, outbox};
 use events::trace::Exporting;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -24,13 +25,16 @@ use crate::pipeline::{Pipeline, Told};
 use crate::readiness::{Readiness, Standing};
 use crate::relay::{Queues, Relay, RelayState, RelayStatus};
 use crate::server;
-use crate::state::Shared;
+use crate::state::{ReadModel, Shared};
 use crate::ticket::Tickets;
 use crate::web::Web;
 
 /// Connections to the log for requests that look at its head, and for what is done now and then. The
 /// appender and the relay have one each of their own.
 const LOG_READ_CONNECTIONS: usize = 2;
+
+/// Connections for reads of the counts: a profile has one, and it takes a few index probes.
+const COUNTS_CONNECTIONS: usize = 2;
 
 /// A read that takes longer than this is given up: it would hold a connection that others wait for.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -108,9 +112,8 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
     // The projector makes and migrates the read model; commands are accepted without it.
     let readiness = Readiness::new(&log_database, &feed_database);
     let standing = readiness.look().await.feed;
-    if !config.no_http && standing != Standing::Ready {
-        let standing = standing.describe();
-        tracing::warn!("the read model: {standing}; until it is there, reads are answered 503");
+    if !config.no_http {
+        standing.warn_of();
     }
 
     let measured = metrics::start(OF_THE_API, config.metrics_bind)?;
@@ -138,10 +141,10 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
         Some((listener, address)) => {
             let connections_max = server::connections_max();
             let feed = feed_database.connections(config.feed_connections);
-            // One of its own: the requests may have all of those.
-            let own = feed_database.connections(1);
+            let of = (FEED, Schema::Feed);
             let (checkpoint, readable) =
-                parts.follow_checkpoint(feed_database.clone(), own, log.clone(), standing);
+                parts.follow_checkpoint(of, &feed_database, &log, standing);
+            let counts = start_counts(&parts, &feed_database, &log, config.patience());
             parts.start_forgetting(log.clone());
             let callers = authentication.description();
             let told = Told {
@@ -168,6 +171,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                     connections_max,
                 ),
                 feed,
+                counts,
                 readiness,
                 tickets: Tickets::new(key),
                 freshness: Freshness::new(checkpoint.clone(), readable, config.patience()),
@@ -194,6 +198,20 @@ fn databases(config: &Config) -> Result<(Database, Database), ConnectError> {
         None => Database::parse("DATABASE_URL", log_url, "rookery api: feed")?,
     };
     Ok((log, feed))
+}
+
+/// Starts to follow the counts, which are readable or not by themselves.
+fn start_counts(
+    parts: &Parts,
+    feed_database: &Database,
+    log: &Connections,
+    patience: Duration,
+) -> ReadModel {
+    let database = feed_database.clone().of(COUNTS);
+    let of = (COUNTS, Schema::Counts);
+    let (checkpoint, readable) = parts.follow_checkpoint(of, &database, log, Standing::Ready);
+    let connections = database.connections(COUNTS_CONNECTIONS);
+    ReadModel { connections, freshness: Freshness::new(checkpoint, readable, patience) }
 }
 
 /// Starts the relay and returns what it does, as it changes.

@@ -31,8 +31,9 @@ pub struct Shared {
     pub markers: Markers,
     /// Reads of the log: its head, and nothing that a page depends on.
     pub log: Connections,
-    /// Reads of the read model.
+    /// Reads of the feeds, and of who and what is in them.
     pub feed: Connections,
+    pub counts: ReadModel,
     /// Whether both databases do.
     pub readiness: Readiness,
     pub freshness: Freshness,
@@ -49,6 +50,13 @@ pub struct Shared {
     pub web: Web,
     /// `None` where they are served on an address of their own.
     pub metrics: Option<PrometheusHandle>,
+}
+
+/// A projection beside the feeds, for reads that wait for its own position.
+#[derive(Debug)]
+pub struct ReadModel {
+    pub connections: Connections,
+    pub freshness: Freshness,
 }
 
 impl From<Shared> for AppState {

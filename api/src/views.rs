@@ -1,6 +1,7 @@
 //! Reads of the read model. What each finds and the position that it names come from one statement, so
 //! from one snapshot: every statement starts from `checkpoint` and joins the rest to it.
 
+pub mod counts;
 pub mod delivery;
 pub mod feed;
 pub mod follows;
@@ -82,6 +83,39 @@ pub async fn followed(executor: impl PgExecutor<'_>) -> Result<Option<String>, s
         select case when leased_until >= now() then follows end from projector_lead
         order by revision desc
         limit $1
+        "#,
+        NEWEST_ONE
+    )
+    .fetch_one(executor)
+    .await
+}
+
+/// How far a projection is, and who is at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Projecting {
+    pub generation: i32,
+    pub position: Position,
+    /// Whether a projector leads.
+    pub led: bool,
+    /// What it goes by: `messages`, or the `log` because RabbitMQ brings nothing.
+    pub follows: String,
+}
+
+/// How far the projection is whose tables `executor` finds.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn projecting(executor: impl PgExecutor<'_>) -> Result<Projecting, sqlx::Error> {
+    sqlx::query_as!(
+        Projecting,
+        r#"
+        select generation, position as "position: Position", leased_until >= now() as "led!", follows
+        from (
+            select generation, position from checkpoint order by position desc, fence desc limit $1
+        ) as newest
+        cross join (
+            select leased_until, follows from projector_lead order by revision desc limit $1
+        ) as lead
         "#,
         NEWEST_ONE
     )

@@ -13,8 +13,8 @@ async function followedAmong(first, last) {
   return new Set(data.map(({ id }) => id).filter((id) => id <= last));
 }
 
-/** A button that follows `user`, or no longer. */
-export function followButton(user, follows) {
+/** A button that follows `user`, or no longer; `onDone` hears when it has. */
+export function followButton(user, follows, onDone = () => {}) {
   const button = el("button", { type: "button", class: "follow", "aria-pressed": String(follows), onclick: toggle });
   show();
 
@@ -30,6 +30,7 @@ export function followButton(user, follows) {
       else await command("POST", "/api/subscriptions/follow", { followed_id: user.id });
       follows = !follows;
       say(follows ? `You follow ${user.username}.` : `You no longer follow ${user.username}.`);
+      onDone();
     } catch (problem) {
       // Somebody else's window was first.
       if (problem.status === 409) follows = true;

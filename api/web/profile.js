@@ -52,6 +52,20 @@ export function profile(main, id) {
   const followers = () => listOfUsers(`/api/subscriptions/${id}/followers?limit=50`, "Followers", () => el("p", {}, "Nobody follows them yet."));
   const following = () => listOfUsers(`/api/subscriptions/${id}/following?limit=50`, "Following", () => el("p", {}, "They follow nobody yet."));
 
+  const counts = el("p", { class: "quiet counts" });
+
+  async function showCounts() {
+    try {
+      const { data } = await read(`/api/users/${id}/counts`);
+      const words = (number, one, many) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
+      counts.textContent = [words(data.tweets, "tweet", "tweets"), words(data.followers, "follower", "followers"),
+        `${data.following.toLocaleString()} following`].join(" · ");
+    } catch {
+      // They come by a way of their own; the profile is whole without them.
+      counts.textContent = "";
+    }
+  }
+
   async function showHead() {
     try {
       const { data } = await read(`/api/users/${id}`);
@@ -59,14 +73,15 @@ export function profile(main, id) {
       let follow = null;
       if (me !== null && me !== data.id) {
         const held = await read(`/api/subscriptions/${me}/following?after=${data.id - 1}&limit=1`);
-        follow = followButton(data, held.data[0]?.id === data.id);
+        follow = followButton(data, held.data[0]?.id === data.id, showCounts);
       }
       if (ended) return;
       show(head, avatar(data.id, data.username),
         el("div", { class: "grow" }, el("h1", {}, name(data.username)),
-          el("p", { class: "quiet" }, `User ${data.id}, joined `, ago(data.created_at), data.email && ` · ${data.email}`)),
+          el("p", { class: "quiet" }, `User ${data.id}, joined `, ago(data.created_at), data.email && ` · ${data.email}`), counts),
         follow);
       choose(0);
+      showCounts();
     } catch (problem) {
       if (ended) return;
       show(head, el("h1", {}, problem.title), el("p", {}, problem.message),

@@ -200,7 +200,7 @@ impl Build {
     /// Runs one of the projector's commands to its end. Gives the most memory that it had, in bytes.
     pub async fn projector(&self, command: &str) -> anyhow::Result<u64> {
         let child = Command::new(format!("{}/projector", self.folder))
-            .arg(command)
+            .args(command.split(' '))
             .env_clear()
             .env("DATABASE_URL", &self.database.url)
             .env("AMQP_URL", &self.vhost.url)

@@ -78,6 +78,15 @@ impl Rookery {
         answer.position.expect("a command names its position")
     }
 
+    /// What `user` has, as of `min` or later.
+    pub async fn counts(&self, user: UserId, min: Position) -> Value {
+        let path = format!("/api/users/{user}/counts");
+        let request = self.request(Method::GET, &path, None);
+        let found = Answer::of(request.header("X-Min-Log-Position", min.0)).await;
+        assert_eq!(found.status, StatusCode::OK, "{path}: {}", found.body);
+        found.body
+    }
+
     /// The whole feed of `reader`, page by page to its end, by cursor, as of `min` or later.
     pub async fn feed(&self, reader: UserId, min: Position) -> Vec<TweetId> {
         let mut tweets = Vec::new();

@@ -36,6 +36,49 @@ impl Cluster {
         standby
     }
 
+    /// A folder of this server's user that is not there yet.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> String {
+        self.root.join(name).to_string_lossy().into_owned()
+    }
+
+    /// Runs lines for a shell as this server's user, with PostgreSQL's programs to be found.
+    ///
+    /// # Panics
+    /// With what they said when one of them fails.
+    pub fn shell(&self, lines: &str, variables: &[(&str, &str)]) {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{path}", self.programs.display());
+        let mut shell = self.command("/bin/sh", &["-ec", lines]);
+        shell.env("PATH", path).envs(variables.iter().copied());
+        let output = shell.stderr(Stdio::piped()).output().expect("there is a shell");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{lines}{said}");
+    }
+
+    /// Stops it as a crash would. It can be dropped later.
+    pub fn stop_at_once(&self) {
+        self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "stop"]);
+    }
+
+    /// A server that `lines` make from `backup` and start; they find both as `BACKUP` and `PGDATA`.
+    pub async fn restored(&self, lines: &str, backup: &str) -> Self {
+        let restored = Self::unused(self.programs.clone()).await;
+        let (port, root) = (restored.address.port(), restored.root.display());
+        // Of this machine: a port that is free, and where its socket may be.
+        let own = format!(
+            "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{root}'\n"
+        );
+        self.shell(
+            &format!("printf '%s' \"$OWN\" >> {backup}/postgresql.auto.conf"),
+            &[("OWN", &own)],
+        );
+        restored.shell(lines, &[("BACKUP", backup), ("PGDATA", &restored.data())]);
+        let url = restored.url_through(restored.address);
+        until("the server answers", async || PgConnection::connect(&url).await.ok()).await;
+        restored
+    }
+
     /// The URL of its first database, with another server's `address` in it.
     #[must_use]
     pub fn url_through(&self, address: SocketAddr) -> String {

@@ -1,5 +1,6 @@
 //! A database of the test's own.
 
+use events::projection::COUNTS;
 use events::store::schema::Schema;
 use events::store::{Connections, Database};
 use sqlx::postgres::PgConnectOptions;
@@ -47,18 +48,25 @@ impl TestDatabase {
         Self { name, url }
     }
 
-    /// Makes the database with both schemas.
+    /// Makes the database with all schemas.
     pub async fn migrated() -> Self {
         let database = Self::create().await;
         let pool = database.pool().await;
         Schema::Log.migrate(&pool).await.expect("the log's schema is applied");
         Schema::Feed.migrate(&pool).await.expect("the feed's schema is applied");
+        let counts = database.counts().await;
+        Schema::Counts.migrate(&counts).await.expect("the counts' schema is applied");
         database
     }
 
     /// Connections to it, as the programs open them.
     pub async fn pool(&self) -> Connections {
         self.database().connect(4).await.expect("the database answers")
+    }
+
+    /// Connections to it that find the tables of the counts.
+    pub async fn counts(&self) -> Connections {
+        self.database().of(COUNTS).connect(2).await.expect("the database answers")
     }
 
     /// The database, as the programs know it.

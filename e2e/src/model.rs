@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::views::counts::Counts;
 use events::store::Connections;
 use events::{Event, Position, RecordedEvent, TweetId, UserId};
 
@@ -56,6 +57,20 @@ impl Model {
             Event::Unfollowed(event) => {
                 self.follows.remove(&(event.follower_id, event.followed_id));
             }
+        }
+    }
+
+    /// How many tweets, followers and authors followed `user` has.
+    #[must_use]
+    pub fn counts(&self, user: UserId) -> Counts {
+        let there =
+            |pair: &&(UserId, UserId)| self.users.contains(&pair.0) && self.users.contains(&pair.1);
+        let count = |number: usize| i64::try_from(number).expect("a test has few");
+        let held = || self.follows.iter().filter(there);
+        Counts {
+            tweets: count(self.tweets.values().filter(|author| **author == user).count()),
+            followers: count(held().filter(|pair| pair.1 == user).count()),
+            following: count(held().filter(|pair| pair.0 == user).count()),
         }
     }
 

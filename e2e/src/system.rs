@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use events::projection::{COUNTS, FEED};
 use events::store::Connections;
 use events::{Position, UserId};
+use serde_json::json;
 
 use crate::client::Rookery;
 use crate::database::TestDatabase;
@@ -84,8 +86,19 @@ impl System {
         .await
     }
 
-    /// Reads every feed to its end over HTTP and holds it against the definition.
+    /// Reads every feed to its end over HTTP, and everyone's counts, and holds them against the definition.
     pub async fn every_feed_is_exact(&self) {
+        self.every_feed_alone_is_exact().await;
+        let head = self.head().await;
+        let model = Model::of_log(&self.log).await;
+        for user in &model.users {
+            let counts = self.client.counts(*user, head).await;
+            assert_eq!(counts, json!(model.counts(*user)), "the counts of user {user}");
+        }
+    }
+
+    /// The same without the counts: for when nobody counts.
+    pub async fn every_feed_alone_is_exact(&self) {
         let head = self.caught_up().await;
         let model = Model::of_log(&self.log).await;
         for reader in &model.users {
@@ -143,7 +156,8 @@ pub async fn start_projector(
     let variables = [&variables, more_variables].concat();
     let arguments: Vec<&str> = [&["run"], arguments].concat();
     let mut projector = Process::start("projector", &arguments, &variables);
-    projector.logged_any(&["subscribed", "standing by"]).await;
+    let first = if arguments.contains(&COUNTS.name) { COUNTS } else { FEED };
+    projector.logged_any(&[&format!("subscribed to {}", first.queue), "standing by"]).await;
     projector
 }
 

@@ -1,10 +1,11 @@
 //! The broker's side: names, topology and connections.
 //!
 //! ```text
-//! rookery.events (fanout) ──► rookery.feed ──(cannot be decoded)──► rookery.dead-letters (fanout)
-//!                             quorum queue                                     │
-//!                                                                 rookery.feed.dead-letters
+//! rookery.events (fanout) ─┬─► rookery.feed ───(is no slice)──► rookery.feed.dead-letters
+//!                          └─► rookery.counts ─(is no slice)──► rookery.counts.dead-letters
 //! ```
+//!
+//! Each projection has a queue of its own, and one for what it refused; all are quorum queues.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,17 +18,10 @@ use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, ExchangeKind};
 
-/// Every slice of the log is published here; each projection binds a queue of its own.
+use crate::projection::{PROJECTIONS, ProjectionName};
+
+/// Every slice of the log is published here; each [projection](crate::projection) binds a queue of its own.
 pub const EXCHANGE: &str = "rookery.events";
-
-/// The queue of the home feed's projection.
-pub const FEED_QUEUE: &str = "rookery.feed";
-
-/// Where a queue sends what its consumer refused.
-pub const DEAD_LETTER_EXCHANGE: &str = "rookery.dead-letters";
-
-/// What the home feed's projection refused, for a person to look at.
-pub const FEED_DEAD_LETTER_QUEUE: &str = "rookery.feed.dead-letters";
 
 /// The header with the position of a slice's first event.
 pub const FIRST_POSITION_HEADER: &str = "rookery-first-position";
@@ -42,9 +36,9 @@ pub const SIGNATURE_HEADER: &str = "rookery-signature";
 /// dies while it holds it, and its events are read from the log in any case.
 const DELIVERY_LIMIT: i32 = 20;
 
-/// The most that waits in the queue, in bytes: about half a million tweets. Beyond it the broker
+/// The most that waits in a projection's queue, in bytes: about half a million tweets. Beyond it the broker
 /// refuses, the relay's cursor stops, and the log keeps the rest.
-const FEED_QUEUE_MAX_BYTES: i64 = 256 * 1024 * 1024;
+const QUEUE_MAX_BYTES: i64 = 256 * 1024 * 1024;
 
 /// The most that is kept for a person to look at; beyond it the oldest go.
 pub const DEAD_LETTERS_MAX: i32 = 10_000;
@@ -74,15 +68,22 @@ pub enum BrokerError {
     Lost,
     #[error("RabbitMQ confirmed nothing for {} s (is it in memory or disk alarm?)", .0.as_secs())]
     Unconfirmed(Duration),
-    #[error("no queue is bound to {EXCHANGE}; declaring it again")]
+    #[error("no queue is bound to {EXCHANGE}; declaring them again")]
     Unroutable,
+    #[error("a projection's queue is gone; declaring it again")]
+    QueueGone,
+    #[error("RabbitMQ is there and says nothing of a queue")]
+    QueueSilent,
 }
 
 impl BrokerError {
-    /// Whether something within the broker does not work. A queue can be there and have no leader, for good, when the broker was
-    /// killed soon after it was declared (RabbitMQ's issue 15725): then whoever uses it hears this.
+    /// Whether a queue does not work. It can be there and have no leader, for good, when the broker was
+    /// killed soon after it was declared (RabbitMQ's issue 15725): then whoever uses it hears of an internal error, or nothing.
     #[must_use]
-    pub fn is_internal(&self) -> bool {
+    pub fn is_of_a_queue(&self) -> bool {
+        if matches!(self, Self::QueueSilent) {
+            return true;
+        }
         let Self::Broker(error) = self else { return false };
         let ErrorKind::ProtocolError(error) = error.kind() else { return false };
         *error.kind() == AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR)
@@ -131,36 +132,47 @@ impl Broker {
 /// # Errors
 /// [`lapin::Error`], among them a queue that exists with other arguments.
 pub async fn declare_topology(channel: &Channel) -> Result<(), lapin::Error> {
-    for exchange in [EXCHANGE, DEAD_LETTER_EXCHANGE] {
-        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        channel
-            .exchange_declare(exchange.into(), ExchangeKind::Fanout, options, FieldTable::default())
-            .await?;
+    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    let none = FieldTable::default();
+    channel.exchange_declare(EXCHANGE.into(), ExchangeKind::Fanout, options, none).await?;
+    for projection in PROJECTIONS {
+        declare_queues(channel, projection).await?;
     }
+    Ok(())
+}
 
-    let mut feed = quorum();
-    feed.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
-    feed.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
-    feed.insert("x-dead-letter-exchange".into(), text(DEAD_LETTER_EXCHANGE));
-    feed.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(FEED_QUEUE_MAX_BYTES));
-    feed.insert("x-overflow".into(), text("reject-publish"));
-    declare_bound(channel, FEED_QUEUE, EXCHANGE, feed).await?;
-
+async fn declare_queues(channel: &Channel, projection: ProjectionName) -> Result<(), lapin::Error> {
     let mut dead_letters = quorum();
     dead_letters.insert("x-max-length".into(), AMQPValue::LongInt(DEAD_LETTERS_MAX));
     dead_letters
         .insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(DEAD_LETTERS_MAX_BYTES));
     dead_letters.insert("x-delivery-limit".into(), AMQPValue::LongInt(DEAD_LETTERS_LOOKS_MAX));
-    declare_bound(channel, FEED_DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE, dead_letters).await
+    declare(channel, projection.dead_letters, dead_letters).await?;
+
+    let mut queue = quorum();
+    queue.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    queue.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
+    // The exchange without a name, which every queue is bound to by its own.
+    queue.insert("x-dead-letter-exchange".into(), text(""));
+    queue.insert("x-dead-letter-routing-key".into(), text(projection.dead_letters));
+    queue.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(QUEUE_MAX_BYTES));
+    queue.insert("x-overflow".into(), text("reject-publish"));
+    declare(channel, projection.queue, queue).await?;
+    let (any_key, options) = ("".into(), QueueBindOptions::default());
+    let none = FieldTable::default();
+    channel.queue_bind(projection.queue.into(), EXCHANGE.into(), any_key, options, none).await
 }
 
-/// Deletes the feed's queue with all that is in it, and declares everything anew. Nothing is lost by it, because the log has
+/// Deletes the queue of `projection` with all that is in it, and declares everything anew. Nothing is lost by it, because the log has
 /// all of it.
 ///
 /// # Errors
 /// [`lapin::Error`] when the broker is away.
-pub async fn renew_feed_queue(channel: &Channel) -> Result<(), lapin::Error> {
-    channel.queue_delete(FEED_QUEUE.into(), QueueDeleteOptions::default()).await?;
+pub async fn renew_queue(
+    channel: &Channel,
+    projection: ProjectionName,
+) -> Result<(), lapin::Error> {
+    channel.queue_delete(projection.queue.into(), QueueDeleteOptions::default()).await?;
     declare_topology(channel).await
 }
 
@@ -189,17 +201,14 @@ pub async fn queue(channel: &Channel, queue: &str) -> Result<Option<Queue>, lapi
     }
 }
 
-async fn declare_bound(
+async fn declare(
     channel: &Channel,
     queue: &str,
-    exchange: &str,
     arguments: FieldTable,
 ) -> Result<(), lapin::Error> {
     let options = QueueDeclareOptions { durable: true, ..Default::default() };
     channel.queue_declare(queue.into(), options, arguments).await?;
-    let any_key = "".into();
-    let options = QueueBindOptions::default();
-    channel.queue_bind(queue.into(), exchange.into(), any_key, options, FieldTable::default()).await
+    Ok(())
 }
 
 fn quorum() -> FieldTable {

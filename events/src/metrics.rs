@@ -10,6 +10,7 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::projection::{COUNTS, FEED};
 use crate::runtime::log_lines_dropped;
 
 /// How often what nobody counts is looked at: the process itself, the lines that were dropped.
@@ -94,6 +95,12 @@ impl Metric {
         Self { labels: label, values, ..self }
     }
 
+    /// The same, with a series for each projection.
+    #[must_use]
+    pub const fn of_projections(self) -> Self {
+        self.of(&["projection"], &[FEED.name, COUNTS.name])
+    }
+
     fn describe(&self) {
         match self.kind {
             Kind::Counter => describe_counter!(self.name, self.help),
@@ -137,20 +144,24 @@ pub const LOG_POSITION: Metric =
     Metric::gauge("rookery_log_position", "Position of the log's head: how many events there are.");
 
 pub const PROJECTOR_POSITION: Metric =
-    Metric::gauge("rookery_projector_position", "Position up to which the feeds are readable.");
+    Metric::gauge("rookery_projector_position", "Position up to which a projection is readable.")
+        .of_projections();
 
 pub const PROJECTOR_LAG_EVENTS: Metric =
-    Metric::gauge("rookery_projector_lag_events", "Events in the log that no feed shows yet.");
+    Metric::gauge("rookery_projector_lag_events", "Events in the log that it does not show yet.")
+        .of_projections();
 
 pub const PROJECTOR_LAG_SECONDS: Metric = Metric::gauge(
     "rookery_projector_lag_seconds",
-    "For how long the oldest event has been in the log that no feed shows yet; 0 when all do.",
-);
+    "For how long the oldest event has been in the log that it does not show yet; 0 when it shows all.",
+)
+.of_projections();
 
 pub const PROJECTOR_FOLLOWS_LOG: Metric = Metric::gauge(
     "rookery_projector_follows_log",
     "1 while the projector reads the log itself, because RabbitMQ does not bring what is in it.",
-);
+)
+.of_projections();
 
 /// What both programs have, be it that each does it or that each sees it.
 pub const OF_BOTH: &[Metric] = &[

@@ -31,9 +31,6 @@ pub fn interval(duration: Duration) -> PgInterval {
 /// The channel on which each appended batch announces the new head of the log.
 pub const LOG_CHANNEL: &str = "rookery_log";
 
-/// The channel on which the projector announces each move of the checkpoint.
-pub const CHECKPOINT_CHANNEL: &str = "rookery_checkpoint";
-
 /// The longest that the read model stands still while another generation takes its place. Readers who wait for a position
 /// have at least twice as long, and it is far below the time after which PostgreSQL ends an idle transaction.
 pub const SWAP_STANDSTILL_MAX_MS: u64 = 1_000;

@@ -128,7 +128,7 @@ pub fn lenient<'de, D: Deserializer<'de>>(
     Ok(text.and_then(|text| text.parse().ok()))
 }
 
-/// Sends the spans of this process for as long as it is kept; those that wait when it is dropped, within [`FLUSH_TIMEOUT`].
+/// Sends the spans of this process for as long as it is kept; those that wait when it is dropped, within a second.
 #[derive(Debug)]
 pub struct Exporting(SdkTracerProvider);
 
@@ -205,7 +205,7 @@ pub fn begin(
 #[derive(Debug)]
 pub struct BatchSpan {
     pub kind: SpanKind,
-    pub name: &'static str,
+    pub name: String,
     pub began: DateTime<Utc>,
     pub ended: DateTime<Utc>,
     pub attributes: Vec<KeyValue>,
@@ -223,7 +223,7 @@ impl BatchSpan {
             let mut attributes = self.attributes.clone();
             attributes.push(KeyValue::new("rookery.position", event.position.0));
             attributes.push(KeyValue::new("rookery.event.type", event.kind.clone()));
-            let builder = SpanBuilder::from_name(self.name)
+            let builder = SpanBuilder::from_name(self.name.clone())
                 .with_kind(self.kind.clone())
                 .with_start_time(self.began)
                 .with_attributes(attributes);

@@ -4,12 +4,12 @@
 //! exactly what it was when that transaction began. An event is thus applied once, however often it arrives,
 //! and by one projector at a time, however many run.
 
-use events::store::{CHECKPOINT_CHANNEL, NEWEST_ONE};
-use events::{Mark, Position, TweetId};
+use events::store::NEWEST_ONE;
+use events::{Mark, Position, ProjectionName, TweetId};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use crate::generation::UNREAD;
+use crate::generation::unread;
 
 /// The checkpoint as it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Checkpoint {
     /// The event there: see [`Mark`].
     pub event_id: Uuid,
     pub fence: i64,
-    /// No fan-out under way is of an older tweet; `None` when there is none under way.
+    /// What the projection still has under way is of no older tweet; `None` when nothing is. Fan-outs of the feed.
     pub under_way: Option<TweetId>,
 }
 
@@ -112,13 +112,14 @@ pub async fn take_over(executor: impl PgExecutor<'_> + Copy) -> Result<Checkpoin
     }
 }
 
-/// Moves the checkpoint forward from `old` to `last`, announced when the transaction commits:
+/// Moves the checkpoint of `projection` forward from `old` to `last`, announced when the transaction commits:
 /// but not for a generation that nobody reads. From then on fan-outs from `under_way` on are under way.
 ///
 /// # Errors
 /// [`AdvanceError::Fenced`] when it is not at `old` any more.
 pub async fn advance(
     executor: impl PgExecutor<'_>,
+    projection: ProjectionName,
     old: Checkpoint,
     last: Mark,
     under_way: Option<TweetId>,
@@ -138,8 +139,8 @@ pub async fn advance(
         old.fence,
         old.position.0,
         last.position.0,
-        UNREAD,
-        CHECKPOINT_CHANNEL,
+        unread(projection),
+        projection.channel,
         last.event_id,
         under_way.map(|tweet| tweet.0),
         old.under_way.map(|tweet| tweet.0),

@@ -10,6 +10,8 @@ pub mod verify;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{ContentArrangement, Table};
 use events::Position;
 use events::amqp::BrokerError;
 use events::lifecycle::Ended;
@@ -78,6 +80,20 @@ pub enum CommandError {
     Metrics(#[from] MetricsError),
     #[error("signals cannot be received: {0}")]
     Signals(std::io::Error),
+}
+
+/// A table of what a command found. Colours are for terminals, and not where `NO_COLOR` is set (<https://no-color.org>).
+fn empty_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(TABLE_WIDTH);
+    if console::colors_enabled() {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table
 }
 
 fn differences(count: u64) -> String {

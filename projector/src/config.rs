@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use clap::builder::TypedValueParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, value_parser};
+use events::projection::{FEED, PROJECTIONS};
 use events::store::{ConnectError, Database};
-use events::{Position, TweetId, UserId};
+use events::{Position, ProjectionName, TweetId, UserId};
 
 use crate::bounds::{
     APPLY_MAX_ROWS, Bounds, FAN_OUT_ROWS_DEFAULT, FEED_KEPT_DEFAULT, FEED_KEPT_MAX,
@@ -19,7 +20,8 @@ use crate::verify::DIFFERENCES_LISTED;
     version,
     after_help = "Examples:\n  \
         projector run                            project until stopped\n  \
-        projector rebuild                        make the read model again, while it serves\n  \
+        projector rebuild                        make the read models again, while they serve\n  \
+        projector rebuild feed                   that of the feeds alone\n  \
         projector verify                         hold everything against the log\n  \
         projector status                         how far everything is, as a table\n  \
         projector status --json                  the same for a program\n  \
@@ -37,21 +39,21 @@ pub struct Config {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Consume the log's slices from RabbitMQ and keep the read model up to date.
+    /// Consume the log's slices from RabbitMQ and keep the projections up to date.
     ///
-    /// Any number may run: one is active, the others stand by.
+    /// Any number may run: of each projection one is active, the others stand by.
     Run(RunArguments),
-    /// Make a new generation of the read model from the log and put it in the place of the live one.
+    /// Make new generations of projections from the log and put them in the place of the live ones.
     ///
     /// The live one goes on serving and projecting until the new one has caught up and was compared
     /// with the log; readers notice nothing. It is kept until the next rebuild. Whatever happens on
-    /// the way, the live generation is as it was. Needs as much disk again as the read model takes.
+    /// the way, the live generation is as it was. Needs as much disk again as the projection takes.
     Rebuild(RebuildArguments),
-    /// Make the generation before the last rebuild the live one again.
+    /// Make a projection's generation before its last rebuild the live one again.
     ///
     /// It catches up first, so that nobody reads an older feed, and is compared like a rebuilt one.
-    Rollback(RebuildArguments),
-    /// Hold the read model, the decision state and the log against the log.
+    Rollback(RollbackArguments),
+    /// Hold the projections, the decision state and the log against the log.
     ///
     /// Locks nothing; everything may go on meanwhile. Exit code 1 when something differs, 3 when there
     /// is no telling.
@@ -82,8 +84,24 @@ impl Command {
     }
 }
 
+/// A projection, by its name.
+fn projection() -> impl TypedValueParser<Value = ProjectionName> {
+    let names = PossibleValuesParser::new(PROJECTIONS.map(|projection| projection.name));
+    names.try_map(|name| {
+        let found = PROJECTIONS.into_iter().find(|projection| projection.name == name);
+        found.ok_or("there is no such projection")
+    })
+}
+
 #[derive(Debug, Args)]
 pub struct RunArguments {
+    /// Which projections to run [default: all].
+    ///
+    /// Each is independent of the others. One that cannot go on ends the process; give each a process of its own where that
+    /// must not end the others.
+    #[arg(value_parser = projection(), value_name = "PROJECTION")]
+    pub projections: Vec<ProjectionName>,
+
     #[command(flatten)]
     pub databases: Databases,
 
@@ -101,6 +119,27 @@ pub struct RunArguments {
 
 #[derive(Debug, Args)]
 pub struct RebuildArguments {
+    /// Which projections, one after the other [default: all].
+    #[arg(value_parser = projection(), value_name = "PROJECTION")]
+    pub projections: Vec<ProjectionName>,
+
+    #[command(flatten)]
+    pub with: RebuildWith,
+}
+
+#[derive(Debug, Args)]
+pub struct RollbackArguments {
+    /// Which projection.
+    #[arg(value_parser = projection(), default_value = FEED.name, value_name = "PROJECTION")]
+    pub projection: ProjectionName,
+
+    #[command(flatten)]
+    pub with: RebuildWith,
+}
+
+/// What a rebuild and a rollback need.
+#[derive(Debug, Args)]
+pub struct RebuildWith {
     #[command(flatten)]
     pub databases: Databases,
 
@@ -114,6 +153,10 @@ pub struct RebuildArguments {
 
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
+    /// Which projections, with the log and the decision state if it is the feed [default: all].
+    #[arg(value_parser = projection(), value_name = "PROJECTION")]
+    pub projections: Vec<ProjectionName>,
+
     #[command(flatten)]
     pub databases: Databases,
 
@@ -121,7 +164,7 @@ pub struct VerifyArguments {
     #[arg(long, default_value_t = DIFFERENCES_LISTED, value_name = "N")]
     pub differences: usize,
 
-    /// Print JSON instead of lines.
+    /// Print JSON instead of lines: an array with a report for each projection.
     #[arg(long)]
     pub json: bool,
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use events::amqp::Broker;
 use events::metrics::{
-    LOG_POSITION, PROJECTOR_FOLLOWS_LOG, PROJECTOR_LAG_EVENTS, PROJECTOR_LAG_SECONDS,
+    LOG_POSITION, Metric, PROJECTOR_FOLLOWS_LOG, PROJECTOR_LAG_EVENTS, PROJECTOR_LAG_SECONDS,
     PROJECTOR_POSITION,
 };
 use events::retry::{Failure, Retry};
@@ -29,8 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Checkpoint;
 use crate::metrics::GAP_REPAIRS;
-use crate::projection::apply::ApplyError;
-use crate::projection::{Projection, ProjectionError};
+use crate::projection::{ApplyError, Projection, ProjectionError, ReadModel};
 
 use lead::{Follows, Lead};
 use listen::Listener;
@@ -49,8 +48,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`ProjectionError`] when an operator has to act first.
-pub async fn run(
-    projection: &Projection,
+pub async fn run<M: ReadModel>(
+    projection: &Projection<M>,
     log: &Connections,
     lead: &Lead,
     broker: &Broker,
@@ -62,27 +61,30 @@ pub async fn run(
             leads = held.wait_for(|held| *held) => if leads.is_err() { return Ok(()) },
             () = shutdown.cancelled() => return Ok(()),
         }
-        let mut listener = Listener::start(broker, log);
+        let mut listener = Listener::start(broker, log, M::LAYOUT.projection);
         let end =
             Consumer::new(projection, lead, held.clone()).consume(&mut listener, shutdown).await;
-        gauge!(PROJECTOR_FOLLOWS_LOG.name).set(0.0);
+        show::<M>(PROJECTOR_FOLLOWS_LOG, 0.0);
         // Who stands by does not look.
-        forget_lag();
+        forget_lag::<M>();
         listener.stop().await;
         end?;
     }
 }
 
 /// Until the next look nobody knows how far behind the log the read model is.
-fn forget_lag() {
-    for lag in [PROJECTOR_LAG_EVENTS, PROJECTOR_LAG_SECONDS] {
-        gauge!(lag.name).set(f64::NAN);
-    }
+fn forget_lag<M: ReadModel>() {
+    show::<M>(PROJECTOR_LAG_EVENTS, f64::NAN);
+    show::<M>(PROJECTOR_LAG_SECONDS, f64::NAN);
+}
+
+fn show<M: ReadModel>(metric: Metric, value: f64) {
+    gauge!(metric.name, "projection" => M::LAYOUT.projection.name).set(value);
 }
 
 /// A projector while it leads.
-struct Consumer<'a> {
-    projection: &'a Projection,
+struct Consumer<'a, M> {
+    projection: &'a Projection<M>,
     lead: &'a Lead,
     held: watch::Receiver<bool>,
     /// The checkpoint since this projector took over; `None` when it has to find out anew.
@@ -93,8 +95,8 @@ struct Consumer<'a> {
     looks: Interval,
 }
 
-impl<'a> Consumer<'a> {
-    fn new(projection: &'a Projection, lead: &'a Lead, held: watch::Receiver<bool>) -> Self {
+impl<'a, M: ReadModel> Consumer<'a, M> {
+    fn new(projection: &'a Projection<M>, lead: &'a Lead, held: watch::Receiver<bool>) -> Self {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (taken_over, batch, hearing) = (None, None, Hearing::default());
@@ -121,7 +123,7 @@ impl<'a> Consumer<'a> {
             };
             let Err(error) = end else { continue };
             self.taken_over = None;
-            forget_lag();
+            forget_lag::<M>();
             match error {
                 ProjectionError::Stopping => return Ok(()),
                 // Another generation went live, or another projector took over: the lead says which.
@@ -147,26 +149,26 @@ impl<'a> Consumer<'a> {
         if self.batch.is_some() {
             return self.apply_batch().await;
         }
-        // In this order: fan-outs go on when nothing else is to be done, and else between its transactions.
+        // In this order: what is under way goes on when nothing else is to be done, and else between its transactions.
         tokio::select! {
             biased;
             () = shutdown.cancelled() => {}
             _ = self.held.changed() => {}
             batch = listener.next() => self.batch = Some(batch),
             _ = self.looks.tick() => self.look(listener).await?,
-            () = std::future::ready(()), if self.fans_out() => self.go_on_with_fan_outs().await?,
+            () = std::future::ready(()), if self.has_work_under_way() => self.go_on().await?,
         }
         Ok(())
     }
 
-    /// Whether fan-outs are under way, as far as this projector knows.
-    fn fans_out(&self) -> bool {
+    /// Whether work is under way, as far as this projector knows.
+    fn has_work_under_way(&self) -> bool {
         self.taken_over.is_some_and(|own| own.under_way.is_some())
     }
 
-    async fn go_on_with_fan_outs(&mut self) -> Result<(), ProjectionError> {
+    async fn go_on(&mut self) -> Result<(), ProjectionError> {
         let projection = self.projection;
-        projection.go_on_with_fan_outs(self.take_over_once().await?).await
+        projection.go_on(self.take_over_once().await?).await
     }
 
     /// Applies what the batch in hand brings, without what is of another history.
@@ -200,8 +202,9 @@ impl<'a> Consumer<'a> {
         if self.taken_over.is_none() {
             let checkpoint = self.projection.take_over().await?;
             tracing::info!(
-                feed.position = checkpoint.position.0,
-                feed.fence = checkpoint.fence,
+                projection = M::LAYOUT.projection.name,
+                projection.position = checkpoint.position.0,
+                projection.fence = checkpoint.fence,
                 "projecting"
             );
             self.taken_over = Some(checkpoint);
@@ -220,7 +223,7 @@ impl<'a> Consumer<'a> {
             self.taken_over = None;
         }
         if found.under_way.is_some() {
-            // Fan-outs that somebody else has begun.
+            // What somebody else has begun.
             self.take_over_once().await?;
         }
         let head = projection.head().await?;
@@ -232,11 +235,12 @@ impl<'a> Consumer<'a> {
         let from = checkpoint.position;
         if !self.hearing.follows_log {
             tracing::warn!(
-                feed.position = from.0,
+                projection = M::LAYOUT.projection.name,
+                projection.position = from.0,
                 log.position = head.0,
                 "RabbitMQ does not bring what is in the log; following the log itself"
             );
-            counter!(GAP_REPAIRS.name).increment(1);
+            counter!(GAP_REPAIRS.name, "projection" => M::LAYOUT.projection.name).increment(1);
         }
         if self.hearing.read_log() {
             listener.miss();
@@ -254,9 +258,9 @@ impl<'a> Consumer<'a> {
         let seconds =
             waits_since.map_or(0.0, |since| (Clock::system().now() - since).as_seconds_f64());
         gauge!(LOG_POSITION.name).set(head.0 as f64);
-        gauge!(PROJECTOR_POSITION.name).set(reached.0 as f64);
-        gauge!(PROJECTOR_LAG_EVENTS.name).set((head.0 - reached.0).max(0) as f64);
-        gauge!(PROJECTOR_LAG_SECONDS.name).set(seconds.max(0.0));
+        show::<M>(PROJECTOR_POSITION, reached.0 as f64);
+        show::<M>(PROJECTOR_LAG_EVENTS, (head.0 - reached.0).max(0) as f64);
+        show::<M>(PROJECTOR_LAG_SECONDS, seconds.max(0.0));
         Ok(())
     }
 
@@ -271,7 +275,7 @@ impl<'a> Consumer<'a> {
 
     fn tell(&self) {
         let follows = if self.hearing.follows_log { Follows::Log } else { Follows::Messages };
-        gauge!(PROJECTOR_FOLLOWS_LOG.name).set(f64::from(u8::from(self.hearing.follows_log)));
+        show::<M>(PROJECTOR_FOLLOWS_LOG, f64::from(u8::from(self.hearing.follows_log)));
         self.lead.follow(follows);
     }
 }

@@ -1,4 +1,5 @@
-//! Dead letters: messages of the feed's queue that were set aside, for a person to look at.
+//! Dead letters: messages of the projections' queues that were set aside, for a person to look at. One that was made by hand came
+//! to each of them.
 //!
 //! **Invariant**: no feed needs any of them. What they should have brought is read from the log, whatever becomes of them.
 
@@ -6,9 +7,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use events::amqp::{self, Broker, BrokerError, DEAD_LETTERS_MAX, FEED_DEAD_LETTER_QUEUE};
+use events::amqp::{self, Broker, BrokerError, DEAD_LETTERS_MAX};
+use events::projection::PROJECTIONS;
 use events::store::{Connections, history, outbox};
-use events::{Position, Slice};
+use events::{Position, ProjectionName, Slice};
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
@@ -29,7 +31,7 @@ const ID_BYTES: usize = 5;
 pub struct DeadLetters {
     connection: Connection,
     channel: Channel,
-    deliveries: Vec<Delivery>,
+    deliveries: Vec<(ProjectionName, Delivery)>,
 }
 
 /// What one of them is.
@@ -37,12 +39,14 @@ pub struct DeadLetters {
 pub struct DeadLetter {
     /// Made from its body: the same message twice has one.
     pub id: String,
+    /// Which projection set it aside.
+    pub projection: &'static str,
     /// When RabbitMQ set it aside, to the second.
     pub since: Option<DateTime<Utc>>,
     pub bytes: usize,
     /// Why it was.
     pub why: String,
-    /// Why no feed needs it.
+    /// Why no projection needs it.
     pub not_needed: String,
     /// What its sender said of it, where that is text or a number.
     pub headers: BTreeMap<String, String>,
@@ -55,12 +59,12 @@ pub struct DeadLetter {
 pub enum DeadLettersError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    #[error("there is no queue {FEED_DEAD_LETTER_QUEUE}: no projector has been at this RabbitMQ")]
-    NoQueue,
+    #[error("there is no queue {0}: no projector has been at this RabbitMQ")]
+    NoQueue(&'static str),
     #[error(
-        "RabbitMQ has {there} messages in {FEED_DEAD_LETTER_QUEUE} and handed out {handed}: does somebody else hold them?"
+        "RabbitMQ has {there} messages in {queue} and handed out {handed}: does somebody else hold them?"
     )]
-    Held { there: u32, handed: usize },
+    Held { queue: &'static str, there: u32, handed: usize },
 }
 
 impl From<lapin::Error> for DeadLettersError {
@@ -70,63 +74,71 @@ impl From<lapin::Error> for DeadLettersError {
 }
 
 impl DeadLetters {
-    /// Takes hold of all that are there: their queue is bounded in number and bytes.
+    /// Takes hold of all that are there: their queues are bounded in number and bytes.
     ///
     /// # Errors
     /// [`DeadLettersError`]
     pub async fn hold(broker: &Broker) -> Result<Self, DeadLettersError> {
         let connection = broker.connect("rookery projector dead-letters").await?;
         let channel = connection.create_channel().await?;
-        let found = amqp::queue(&channel, FEED_DEAD_LETTER_QUEUE).await?;
-        let there = found.ok_or(DeadLettersError::NoQueue)?.messages;
-        let deliveries = take(&channel, there).await?;
+        let mut deliveries = Vec::new();
+        for projection in PROJECTIONS {
+            let queue = projection.dead_letters;
+            let found = amqp::queue(&channel, queue).await?;
+            let there = found.ok_or(DeadLettersError::NoQueue(queue))?.messages;
+            let taken = take(&channel, queue, there).await?;
+            deliveries.extend(taken.into_iter().map(|delivery| (projection, delivery)));
+        }
         Ok(Self { connection, channel, deliveries })
     }
 
-    /// What they are, oldest first.
+    /// What they are, oldest first, of each projection, which `reached` a position.
     ///
     /// # Errors
     /// [`sqlx::Error`] when the log is away.
     pub async fn describe(
         &self,
         log: &Connections,
-        feeds_at: Position,
+        reached: impl Fn(ProjectionName) -> Position,
     ) -> Result<Vec<DeadLetter>, sqlx::Error> {
         let key = outbox::slice_key(log).await?;
         let slices: Vec<_> =
-            self.deliveries.iter().map(|delivery| decode(delivery, &key)).collect();
+            self.deliveries.iter().map(|(_, delivery)| decode(delivery, &key)).collect();
         let marks: Vec<_> = slices.iter().flatten().map(Slice::mark).collect();
         let foreign = history::foreign(log, &marks).await?;
-        let described = self.deliveries.iter().zip(slices).map(|(delivery, slice)| {
-            let (why, not_needed) = match slice {
-                Err(error) => (error.to_string(), "it has no event of this log".to_owned()),
-                Ok(slice) if foreign.contains(&slice.mark()) => (
-                    format!(
-                        "its events, {} to {}, are of another history",
-                        slice.first(),
-                        slice.last()
+        let described =
+            self.deliveries.iter().zip(slices).map(|((projection, delivery), slice)| {
+                let (why, not_needed) = match slice {
+                    Err(error) => (error.to_string(), "it has no event of this log".to_owned()),
+                    Ok(slice) if foreign.contains(&slice.mark()) => (
+                        format!(
+                            "its events, {} to {}, are of another history",
+                            slice.first(),
+                            slice.last()
+                        ),
+                        "it has no event of this log".to_owned(),
                     ),
-                    "it has no event of this log".to_owned(),
-                ),
-                Ok(slice) => {
-                    let (first, last) = (slice.first(), slice.last());
-                    let need = if last <= feeds_at { "have" } else { "will read from the log" };
-                    (
-                        format!("a slice that came back too often: events {first} to {last}"),
-                        format!("feeds {need} its events; they are at {feeds_at}"),
-                    )
+                    Ok(slice) => {
+                        let (first, last) = (slice.first(), slice.last());
+                        let (name, at) = (projection.name, reached(*projection));
+                        let need = if last <= at { "has" } else { "will read from the log" };
+                        (
+                            format!("a slice that came back too often: events {first} to {last}"),
+                            format!("{name} {need} its events; it is at {at}"),
+                        )
+                    }
+                };
+                DeadLetter {
+                    id: id(&delivery.data),
+                    projection: projection.name,
+                    since: since(delivery),
+                    bytes: delivery.data.len(),
+                    why,
+                    not_needed,
+                    headers: headers(delivery),
+                    body: delivery.data.clone(),
                 }
-            };
-            DeadLetter {
-                id: id(&delivery.data),
-                since: since(delivery),
-                bytes: delivery.data.len(),
-                why,
-                not_needed,
-                headers: headers(delivery),
-                body: delivery.data.clone(),
-            }
-        });
+            });
         Ok(described.collect())
     }
 
@@ -139,7 +151,7 @@ impl DeadLetters {
         are_meant: impl Fn(&str) -> bool,
     ) -> Result<(usize, usize), DeadLettersError> {
         let mut discarded = 0;
-        for delivery in &self.deliveries {
+        for (_, delivery) in &self.deliveries {
             if are_meant(&id(&delivery.data)) {
                 // Handed to the connection, not waited for.
                 delivery.acker.ack(BasicAckOptions::default()).await?;
@@ -162,13 +174,17 @@ impl DeadLetters {
     }
 }
 
-async fn take(channel: &Channel, there: u32) -> Result<Vec<Delivery>, DeadLettersError> {
+async fn take(
+    channel: &Channel,
+    queue: &'static str,
+    there: u32,
+) -> Result<Vec<Delivery>, DeadLettersError> {
     let all_of_them = u16::try_from(DEAD_LETTERS_MAX).unwrap_or(u16::MAX);
     channel.basic_qos(all_of_them, BasicQosOptions::default()).await?;
     let mut consumer = channel
         .basic_consume(
-            FEED_DEAD_LETTER_QUEUE.into(),
-            "rookery projector dead-letters".into(),
+            queue.into(),
+            format!("rookery projector dead-letters: {queue}").into(),
             BasicConsumeOptions::default(),
             FieldTable::default(),
         )
@@ -178,7 +194,9 @@ async fn take(channel: &Channel, there: u32) -> Result<Vec<Delivery>, DeadLetter
         match tokio::time::timeout(NEXT_TIMEOUT, consumer.next()).await {
             Ok(Some(delivery)) => deliveries.push(delivery?),
             Ok(None) => return Err(BrokerError::Lost.into()),
-            Err(_) => return Err(DeadLettersError::Held { there, handed: deliveries.len() }),
+            Err(_) => {
+                return Err(DeadLettersError::Held { queue, there, handed: deliveries.len() });
+            }
         }
     }
     Ok(deliveries)

@@ -1,9 +1,9 @@
-//! Generations of the read model.
+//! Generations of a projection's read model.
 //!
 //! The live generation is in the schema where every statement finds its tables. A new one is built
 //! beside it in a schema of its own, by the same statements with another `search_path`, and takes its place in
-//! one transaction (`swap`). The one that was live until then stays in [`PREVIOUS`] until the next
-//! swap.
+//! one transaction (`swap`). The one that was live until then [stays](Layout::previous) until the next
+//! swap. Each projection has generations of its own.
 //!
 //! **Invariant**: of those who build, swap or roll back, one is at it: the holder of an advisory
 //! lock of the read model's database, which is also the connection that swaps. Who loses the
@@ -13,40 +13,42 @@
 mod swap;
 
 use chrono::{DateTime, Utc};
+use events::ProjectionName;
 use events::store::schema::{Schema, SchemaError};
 use events::store::{ConnectError, Connections, Database, Fault};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 pub use swap::{SwapError, Swapped};
 
-/// How the names of schemas begin in which a next generation is built; the number of a transaction follows.
-const NEXT_PREFIX: &str = "feed_next_";
+/// What a generation of a projection consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    pub projection: ProjectionName,
+    pub schema: Schema,
+    /// All of them. Its migrations are among them: a generation that was put aside before an upgrade is migrated when it
+    /// is needed again.
+    pub tables: &'static [&'static str],
+    /// The number of the advisory lock of who works on generations, as no other projection has it.
+    pub lock: i64,
+}
 
-/// The schema in which the generation before is kept.
-pub const PREVIOUS: &str = "feed_previous";
+impl Layout {
+    /// How the names of schemas begin in which a next generation is built; the number of a transaction follows.
+    fn next_prefix(self) -> String {
+        format!("{}_next_", self.projection.name)
+    }
 
-/// Matches the schemas of generations that nobody reads.
-pub(crate) const UNREAD: &str = "^feed_(next_[0-9]+|previous)$";
+    /// The schema in which the generation before is kept.
+    #[must_use]
+    pub fn previous(self) -> String {
+        format!("{}_previous", self.projection.name)
+    }
+}
 
-/// What a generation consists of. Its migrations are part of it: a generation that was put aside
-/// before an upgrade is migrated when it is needed again.
-pub const TABLES: [&str; 12] = [
-    "checkpoint",
-    "users",
-    "tweets",
-    "follows",
-    "feed_items",
-    "floors",
-    "fan_outs",
-    "projector_hops",
-    "projector_hops_0",
-    "projector_hops_1",
-    "feed_migrations",
-    "compatibility",
-];
-
-/// The advisory lock: "rookery" as a number.
-const LOCK: i64 = 0x72_6f6f_6b65_7279;
+/// Matches the schemas of generations of `projection` that nobody reads.
+pub(crate) fn unread(projection: ProjectionName) -> String {
+    format!("^{}_(next_[0-9]+|previous)$", projection.name)
+}
 
 /// Why the generations cannot be worked on.
 #[derive(Debug, thiserror::Error)]
@@ -81,23 +83,29 @@ pub struct Incoming {
 #[derive(Debug)]
 pub struct Claim {
     connection: PgConnection,
-    feed: Database,
+    database: Database,
+    layout: Layout,
 }
 
 impl Claim {
-    /// Claims the generations of the read model at `feed`, under `name`.
+    /// Claims the generations at `database`, which are laid out like `layout`, under `name`.
     ///
     /// # Errors
     /// [`GenerationError::Busy`] with who has it.
-    pub async fn take(feed: &Database, name: &str) -> Result<Self, GenerationError> {
-        let mut connection = feed.clone().with_application_name(name).connect_once().await?;
-        let taken = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "taken!""#, LOCK)
+    pub async fn take(
+        database: &Database,
+        layout: Layout,
+        name: &str,
+    ) -> Result<Self, GenerationError> {
+        let mut connection = database.clone().with_application_name(name).connect_once().await?;
+        let lock = layout.lock;
+        let taken = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "taken!""#, lock)
             .fetch_one(&mut connection)
             .await?;
         if !taken {
-            return Err(holder(&mut connection).await?);
+            return Err(holder(&mut connection, layout).await?);
         }
-        Ok(Self { connection, feed: feed.clone() })
+        Ok(Self { connection, database: database.clone(), layout })
     }
 
     /// Makes the next generation, empty, in place of what an earlier attempt may have left.
@@ -109,15 +117,15 @@ impl Claim {
         // A transaction's number is never given twice.
         let schema = sqlx::query_scalar!(
             r#"select $1 || pg_current_xact_id()::text as "schema!""#,
-            NEXT_PREFIX
+            self.layout.next_prefix()
         );
         let schema = schema.fetch_one(&mut self.connection).await?;
         let create = AssertSqlSafe(format!("create schema {schema}"));
         sqlx::query(create).execute(&mut self.connection).await?;
-        let database = self.feed.clone().in_schema(&schema);
+        let database = self.database.clone().in_schema(&schema);
         let connections = database.connect(1).await?;
-        Schema::Feed.migrate(&connections).await?;
-        let newest = newest_generation(&mut self.connection).await?;
+        self.layout.schema.migrate(&connections).await?;
+        let newest = newest_generation(&mut self.connection, self.layout).await?;
         sqlx::query!("update checkpoint set generation = $1", newest + 1)
             .execute(&connections)
             .await?;
@@ -130,7 +138,7 @@ impl Claim {
     /// # Errors
     /// [`sqlx::Error`] when the database is away.
     pub async fn drop_next(&mut self) -> Result<(), sqlx::Error> {
-        while let Some(schema) = next_schema(&mut self.connection).await? {
+        while let Some(schema) = next_schema(&mut self.connection, self.layout).await? {
             let drop = AssertSqlSafe(format!("drop schema if exists {schema} cascade"));
             sqlx::query(drop).execute(&mut self.connection).await?;
         }
@@ -142,14 +150,15 @@ impl Claim {
     /// # Errors
     /// [`GenerationError::NoPrevious`] when there is none.
     pub async fn open_previous(&mut self) -> Result<Incoming, GenerationError> {
-        if generation_in(&mut self.connection, PREVIOUS).await?.is_none() {
+        let schema = self.layout.previous();
+        if generation_in(&mut self.connection, &schema).await?.is_none() {
             return Err(GenerationError::NoPrevious);
         }
-        let database = self.feed.clone().in_schema(PREVIOUS);
+        let database = self.database.clone().in_schema(&schema);
         let connections = database.connect(1).await?;
-        Schema::Feed.migrate(&connections).await?;
+        self.layout.schema.migrate(&connections).await?;
         connections.close_idle();
-        Ok(Incoming { schema: PREVIOUS.to_owned(), database })
+        Ok(Incoming { schema, database })
     }
 }
 
@@ -166,13 +175,13 @@ pub struct Aside {
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
-pub async fn aside(feed: &Connections) -> Result<Aside, sqlx::Error> {
-    let mut lent = feed.lend().await?;
-    let next = match next_schema(&mut lent).await? {
+pub async fn aside(connections: &Connections, layout: Layout) -> Result<Aside, sqlx::Error> {
+    let mut lent = connections.lend().await?;
+    let next = match next_schema(&mut lent, layout).await? {
         Some(schema) => generation_in(&mut lent, &schema).await?,
         None => None,
     };
-    let aside = Aside { next, previous: generation_in(&mut lent, PREVIOUS).await? };
+    let aside = Aside { next, previous: generation_in(&mut lent, &layout.previous()).await? };
     lent.give_back();
     Ok(aside)
 }
@@ -181,9 +190,12 @@ pub async fn aside(feed: &Connections) -> Result<Aside, sqlx::Error> {
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
-pub async fn claimed_by(feed: &Connections) -> Result<Option<String>, sqlx::Error> {
-    let mut lent = feed.lend().await?;
-    let held = holder(&mut lent).await?;
+pub async fn claimed_by(
+    connections: &Connections,
+    layout: Layout,
+) -> Result<Option<String>, sqlx::Error> {
+    let mut lent = connections.lend().await?;
+    let held = holder(&mut lent, layout).await?;
     lent.give_back();
     Ok(match held {
         GenerationError::Busy { holder, .. } => Some(holder),
@@ -191,7 +203,10 @@ pub async fn claimed_by(feed: &Connections) -> Result<Option<String>, sqlx::Erro
     })
 }
 
-async fn holder(connection: &mut PgConnection) -> Result<GenerationError, sqlx::Error> {
+async fn holder(
+    connection: &mut PgConnection,
+    layout: Layout,
+) -> Result<GenerationError, sqlx::Error> {
     // The lock's 64 bits are shown as two columns of 32.
     let row = sqlx::query!(
         r#"
@@ -206,7 +221,7 @@ async fn holder(connection: &mut PgConnection) -> Result<GenerationError, sqlx::
             and locks.classid::bigint = $1::bigint >> 32
             and locks.objid::bigint = $1::bigint & x'ffffffff'::bigint
         "#,
-        LOCK
+        layout.lock
     )
     .fetch_optional(connection)
     .await?;
@@ -218,17 +233,21 @@ async fn holder(connection: &mut PgConnection) -> Result<GenerationError, sqlx::
 }
 
 /// The highest number that a generation has had, of those that are still there.
-async fn newest_generation(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+async fn newest_generation(
+    connection: &mut PgConnection,
+    layout: Layout,
+) -> Result<i32, sqlx::Error> {
     let live = sqlx::query_scalar!("select generation from checkpoint")
         .fetch_one(&mut *connection)
         .await?;
-    let previous = generation_in(connection, PREVIOUS).await?;
+    let previous = generation_in(connection, &layout.previous()).await?;
     Ok(live.max(previous.unwrap_or(live)))
 }
 
 /// The schema of a generation that is being built, or was left unfinished.
 pub(crate) async fn next_schema(
     connection: &mut PgConnection,
+    layout: Layout,
 ) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
@@ -237,8 +256,8 @@ pub(crate) async fn next_schema(
         order by nspname
         limit 1
         "#,
-        UNREAD,
-        PREVIOUS,
+        unread(layout.projection),
+        layout.previous(),
     )
     .fetch_optional(connection)
     .await

@@ -3,17 +3,20 @@
 use events::metrics::Metric;
 
 pub const LEADING: Metric =
-    Metric::gauge("rookery_projector_leading", "1 while this projector is the active one.");
+    Metric::gauge("rookery_projector_leading", "1 while this projector is the active one.")
+        .of_projections();
 
 pub const BROKER_CONNECTED: Metric = Metric::gauge(
     "rookery_projector_broker_connected",
     "1 while this projector has a connection to RabbitMQ.",
-);
+)
+.of_projections();
 
 pub const APPLIED_EVENTS: Metric = Metric::counter(
     "rookery_projector_applied_events_total",
-    "Events that this process applied to the read model.",
-);
+    "Events that this process applied to a projection.",
+)
+.of_projections();
 
 pub const DELIVERIES: Metric =
     Metric::counter("rookery_projector_deliveries_total", "Feed items that this process wrote.");
@@ -21,7 +24,8 @@ pub const DELIVERIES: Metric =
 pub const APPLY: Metric = Metric::seconds(
     "rookery_projector_apply_seconds",
     "How long a transaction took that applied events.",
-);
+)
+.of_projections();
 
 pub const FAN_OUT_STEP: Metric = Metric::seconds(
     "rookery_projector_fan_out_step_seconds",
@@ -31,17 +35,20 @@ pub const FAN_OUT_STEP: Metric = Metric::seconds(
 pub const EVENT_AGE: Metric = Metric::seconds(
     "rookery_projector_event_age_seconds",
     "From when an event was recorded until it was applied; of each transaction its oldest event.",
-);
+)
+.of_projections();
 
 pub const GAP_REPAIRS: Metric = Metric::counter(
     "rookery_projector_gap_repairs_total",
     "How often events were read from the log because no message brought them.",
-);
+)
+.of_projections();
 
 pub const DEAD_LETTERS: Metric = Metric::counter(
     "rookery_projector_dead_letters_total",
     "Messages that were no slice of the log and were set aside.",
-);
+)
+.of_projections();
 
 pub const REBUILD_PHASE: Metric =
     Metric::gauge("rookery_rebuild_phase", "1 for the phase in which the rebuild is.")

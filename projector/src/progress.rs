@@ -31,13 +31,15 @@ pub enum Phase {
     CompareFacts,
     /// Holding the feeds against their definition.
     CompareFeeds,
+    /// Holding the counts against the log.
+    CompareCounts,
     /// Taking the place of the live generation.
     Swap,
 }
 
 impl Phase {
     /// Every phase there is.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Replay,
         Self::Index,
         Self::Feeds,
@@ -46,6 +48,7 @@ impl Phase {
         Self::CheckLog,
         Self::CompareFacts,
         Self::CompareFeeds,
+        Self::CompareCounts,
         Self::Swap,
     ];
 
@@ -61,6 +64,7 @@ impl Phase {
             Self::CheckLog => "check log",
             Self::CompareFacts => "compare facts",
             Self::CompareFeeds => "compare feeds",
+            Self::CompareCounts => "compare counts",
             Self::Swap => "swap",
         }
     }
@@ -72,6 +76,7 @@ impl Phase {
             Self::Index | Self::IndexFeeds => "indexes",
             Self::Feeds | Self::CompareFeeds => "readers",
             Self::CompareFacts => "rows",
+            Self::CompareCounts => "users",
             Self::Swap => "steps",
         }
     }

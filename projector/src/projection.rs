@@ -1,24 +1,117 @@
-//! The projection of the home feed: takes slices in whatever order and number they come, and keeps
-//! the read model exactly at its checkpoint.
+//! A projection: takes slices in whatever order and number they come, and keeps its read model exactly at its checkpoint.
+//!
+//! What one makes of events is a [`ReadModel`]. All else is the same for each: consuming, the lead, the checkpoint,
+//! generations, rebuilding.
 
-pub mod apply;
-pub mod hops;
-pub mod work;
-mod writer;
+mod transaction;
+
+use std::fmt;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use events::store::hops::Recorder;
+use events::event::DecodeError;
 use events::store::{Connections, history, read};
-use events::{Mark, Position, RecordedEvent, Slice};
-use metrics::counter;
+use events::trace::{BatchSpan, SpanKind, attribute};
+use events::{Clock, Mark, Position, ProjectionName, RecordedEvent, Slice};
+use metrics::{counter, histogram};
 use tokio_util::sync::CancellationToken;
 
 use crate::bounds::{APPLY_MAX_EVENTS, Bounds};
-use crate::checkpoint::{self, Checkpoint};
-use crate::metrics::GAP_REPAIRS;
-use apply::ApplyError;
-use hops::ProjectorHop;
-use writer::Writer;
+use crate::checkpoint::{self, AdvanceError, Checkpoint, Fenced};
+use crate::generation::Layout;
+use crate::metrics::{APPLIED_EVENTS, APPLY, EVENT_AGE, GAP_REPAIRS};
+use crate::rebuild::{Built, Rebuild, RebuildError};
+use crate::verify::{Report, VerifyError};
+pub use transaction::InTime;
+
+/// What a projection makes of events, and how its tables are made and compared as a whole. CONTRIBUTING.md says how to add
+/// one.
+pub trait ReadModel: fmt::Debug + Send + Sync + Sized + 'static {
+    /// What it is called, and what a generation of it consists of.
+    const LAYOUT: Layout;
+
+    /// What was read of the log while it was built, for [comparing](Self::compare) it.
+    type Facts: Default + Send;
+
+    /// The one in the tables that `connections` find. Once `shutdown` is cancelled no further transaction begins.
+    #[must_use]
+    fn at(connections: &Connections, bounds: Bounds, shutdown: &CancellationToken) -> Self;
+
+    /// How sessions behave that build it or compare it.
+    #[must_use]
+    fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+        std::iter::empty()
+    }
+
+    /// Applies `events`, which begin right after `checkpoint`, in as many transactions as they need. Each moves the checkpoint
+    /// [forward](checkpoint::advance) with what it writes.
+    ///
+    /// # Errors
+    /// [`ProjectionError`]; `checkpoint` stands where the read model does.
+    fn write(
+        &self,
+        checkpoint: &mut Checkpoint,
+        events: &[RecordedEvent],
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send;
+
+    /// Goes one step on with what is [under way](Checkpoint::under_way), if it has such work.
+    ///
+    /// # Errors
+    /// [`ProjectionError`]; `checkpoint` stands where the read model does.
+    fn go_on(
+        &self,
+        checkpoint: &mut Checkpoint,
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send {
+        let _ = checkpoint;
+        async { Ok(()) }
+    }
+
+    /// Makes an empty generation into what it is at the head of the log: by [writing](Self::write) the whole of it, if there is
+    /// no faster way.
+    ///
+    /// # Errors
+    /// [`RebuildError`]; the generation is of no use then.
+    #[must_use]
+    fn build(
+        rebuild: &Rebuild,
+        next: &Connections,
+    ) -> impl Future<Output = Result<Built<Self::Facts>, RebuildError>> + Send {
+        rebuild.replay::<Self>(next)
+    }
+
+    /// Holds it against the log, of which `facts` may already know a part.
+    ///
+    /// # Errors
+    /// [`VerifyError`] when there is no telling.
+    fn compare(
+        log: &Connections,
+        connections: &Connections,
+        facts: &mut Self::Facts,
+        rebuild: &Rebuild,
+    ) -> impl Future<Output = Result<Report, VerifyError>> + Send;
+}
+
+/// Why a run was not applied. Nothing of it was, then.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+    #[error("the read model cannot be written: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("position {found} follows {after}: the log has a hole")]
+    Hole { after: Position, found: Position },
+}
+
+impl From<AdvanceError> for ApplyError {
+    fn from(error: AdvanceError) -> Self {
+        match error {
+            AdvanceError::Fenced(error) => Self::Fenced(error),
+            AdvanceError::Database(error) => Self::Database(error),
+        }
+    }
+}
 
 /// Why the projection does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +124,7 @@ pub enum ProjectionError {
     OtherHistory(#[from] OtherHistory),
     #[error("the log ends before position {0}, which a message carries")]
     Beyond(Position),
-    #[error("the read model did not answer within {} s", writer::TRANSACTION_TIMEOUT.as_secs())]
+    #[error("the read model did not answer within {} s", transaction::TRANSACTION_TIMEOUT.as_secs())]
     Silent,
     #[error("asked to stop before all of it was applied")]
     Stopping,
@@ -42,7 +135,7 @@ pub enum ProjectionError {
 #[error(
     "the read model is of another history: it is at {0}, which the log does not have; the log was \
      restored from an older backup, or FEED_DATABASE_URL belongs to another log; projector rebuild \
-     makes the read model again from this log"
+     makes the read models again from this log"
 )]
 pub struct OtherHistory(pub Mark);
 
@@ -64,29 +157,17 @@ impl ProjectionError {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Projection {
+pub struct Projection<M> {
     log: Connections,
-    feed: Connections,
-    writer: Writer,
+    database: Connections,
+    model: M,
 }
 
-impl Projection {
-    /// The projection of `log` into `feed` within `bounds`. Once `shutdown` is cancelled no further
-    /// transaction begins.
+impl<M: ReadModel> Projection<M> {
+    /// The projection of `log` into `model`, whose tables `database` finds.
     #[must_use]
-    pub fn new(
-        log: Connections,
-        feed: Connections,
-        bounds: Bounds,
-        shutdown: CancellationToken,
-    ) -> Self {
-        Self { log, feed: feed.clone(), writer: Writer::new(feed, bounds, shutdown) }
-    }
-
-    /// The same, which records in `hops` what it applies.
-    #[must_use]
-    pub fn recording(self, hops: Recorder<ProjectorHop>) -> Self {
-        Self { writer: self.writer.recording(hops), ..self }
+    pub const fn new(log: Connections, database: Connections, model: M) -> Self {
+        Self { log, database, model }
     }
 
     /// Takes over from whoever projected before.
@@ -94,7 +175,7 @@ impl Projection {
     /// # Errors
     /// [`ProjectionError::OtherHistory`] when the read model does not belong to this log.
     pub async fn take_over(&self) -> Result<Checkpoint, ProjectionError> {
-        let checkpoint = checkpoint::take_over(&self.feed).await.map_err(ApplyError::from)?;
+        let checkpoint = checkpoint::take_over(&self.database).await.map_err(ApplyError::from)?;
         self.foreign(checkpoint, &[]).await?;
         Ok(checkpoint)
     }
@@ -104,7 +185,7 @@ impl Projection {
     /// # Errors
     /// [`ProjectionError`] when the read model is away, or does not belong to this log.
     pub async fn checkpoint(&self) -> Result<Checkpoint, ProjectionError> {
-        let checkpoint = checkpoint::load(&self.feed).await.map_err(ApplyError::from)?;
+        let checkpoint = checkpoint::load(&self.database).await.map_err(ApplyError::from)?;
         self.foreign(checkpoint, &[]).await?;
         Ok(checkpoint)
     }
@@ -166,9 +247,10 @@ impl Projection {
                 tracing::warn!(
                     feed.position = checkpoint.position.0,
                     slice.first = slice.first().0,
+                    projection = M::LAYOUT.projection.name,
                     "messages are missing; reading their events from the log"
                 );
-                counter!(GAP_REPAIRS.name).increment(1);
+                counter!(GAP_REPAIRS.name, "projection" => M::LAYOUT.projection.name).increment(1);
                 self.apply_from_log(checkpoint, missing_to).await?;
                 run = Run::after(checkpoint.position);
             }
@@ -197,20 +279,28 @@ impl Projection {
             }
             // The server may be another one than a page ago.
             self.foreign(*checkpoint, &[]).await?;
-            self.writer.write(checkpoint, &events).await?;
+            self.write(checkpoint, &events).await?;
         }
         Ok(())
     }
 
-    /// Goes one step on with the fan-outs under way, if there are any.
+    /// Goes one step on with what is under way, if anything is.
     ///
     /// # Errors
     /// [`ProjectionError`]; `checkpoint` stands where the read model does.
-    pub async fn go_on_with_fan_outs(
+    pub async fn go_on(&self, checkpoint: &mut Checkpoint) -> Result<(), ProjectionError> {
+        self.model.go_on(checkpoint).await
+    }
+
+    async fn write(
         &self,
         checkpoint: &mut Checkpoint,
+        events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
-        self.writer.go_on_with_fan_outs(checkpoint).await
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.model.write(checkpoint, events).await
     }
 
     async fn apply_run(
@@ -218,7 +308,7 @@ impl Projection {
         checkpoint: &mut Checkpoint,
         run: &mut Run,
     ) -> Result<(), ProjectionError> {
-        self.writer.write(checkpoint, &run.events).await?;
+        self.write(checkpoint, &run.events).await?;
         run.events.clear();
         Ok(())
     }
@@ -241,4 +331,49 @@ impl Run {
         self.events.extend(slice.into_events().into_iter().filter(|event| event.position > end));
         self.end = self.events.last().map_or(end, |last| last.position);
     }
+}
+
+/// The last of `events`; `None` when there are none.
+pub(crate) fn run_after(
+    checkpoint: Position,
+    events: &[RecordedEvent],
+) -> Result<Option<Mark>, ApplyError> {
+    let mut last = checkpoint;
+    for event in events {
+        if event.position != last.next() {
+            return Err(ApplyError::Hole { after: last, found: event.position });
+        }
+        last = event.position;
+    }
+    Ok(events.last().map(Mark::from))
+}
+
+/// Measures that `events` were applied to `projection` by a transaction that `began`.
+pub(crate) fn measure_applied(
+    projection: ProjectionName,
+    events: &[RecordedEvent],
+    began: Instant,
+) {
+    counter!(APPLIED_EVENTS.name, "projection" => projection.name).increment(events.len() as u64);
+    histogram!(APPLY.name, "projection" => projection.name).record(began.elapsed());
+    if let Some(oldest) = events.first() {
+        let age = (Clock::system().now() - oldest.recorded_at).as_seconds_f64();
+        histogram!(EVENT_AGE.name, "projection" => projection.name).record(age.max(0.0));
+    }
+}
+
+/// Adds to the traces of `events` that they were applied to `projection` just now.
+pub(crate) fn add_to_traces(
+    projection: ProjectionName,
+    events: &[RecordedEvent],
+    received_at: DateTime<Utc>,
+) {
+    let attributes = vec![
+        attribute("rookery.projection", projection.name),
+        attribute("rookery.transaction.events", events.len().cast_signed() as i64),
+    ];
+    let (kind, ended) = (SpanKind::Consumer, Clock::system().now());
+    let name = format!("apply {}", projection.name);
+    let span = BatchSpan { kind, name, began: received_at, ended, attributes };
+    span.add_to_traces_of(events);
 }

@@ -1,13 +1,8 @@
-//! Rebuilding: a new generation of the read model beside the live one, made from the log in bulk,
+//! Rebuilding: a new generation of a projection beside the live one, made from the log,
 //! caught up, compared with the log and with the definition, and put in the place of the live one.
 //!
 //! **Invariant**: until the swap nothing of the live generation is touched, so a rebuild that ends
 //! early, for whatever reason, has changed nothing. What it left is removed by the next one.
-
-mod copy;
-mod feeds;
-mod indexes;
-mod replay;
 
 use std::time::Duration;
 
@@ -20,16 +15,11 @@ use crate::bounds::Bounds;
 use crate::checkpoint::{self, Checkpoint};
 use crate::generation::{Claim, GenerationError, Incoming, SwapError, Swapped};
 use crate::progress::{self, Phase, Progress, Reporter};
-use crate::projection::apply::ApplyError;
-use crate::projection::{Projection, ProjectionError};
-use crate::verify::{self, DIFFERENCES_LISTED, Facts, Report, VerifyError};
+use crate::projection::{ApplyError, Projection, ProjectionError, ReadModel};
+use crate::verify::{Report, VerifyError};
 
-/// How many connections work out feeds: one more than that rarely pays, because each keeps a core
-/// of PostgreSQL busy.
-const FEED_CONNECTIONS: usize = 2;
-
-/// One for each of them, one that takes in what they found, and one for the progress.
-const CONNECTIONS: usize = FEED_CONNECTIONS + 2;
+/// Two that work out what is to be written, one that takes it in, and one for the progress.
+const CONNECTIONS: usize = 4;
 
 /// For sorting a new index, per connection: fewer passes over what does not fit into memory.
 const INDEX_MEMORY: &str = "256MB";
@@ -92,6 +82,14 @@ pub struct Rebuilt {
     pub report: Report,
 }
 
+/// A generation that was built.
+#[derive(Debug)]
+pub struct Built<F> {
+    pub checkpoint: Checkpoint,
+    /// What was read of the log on the way.
+    pub facts: F,
+}
+
 /// What a rebuild works on.
 #[derive(Debug)]
 pub struct Rebuild {
@@ -102,7 +100,7 @@ pub struct Rebuild {
 }
 
 impl Rebuild {
-    /// A rebuild from `log`, of feeds within `bounds`.
+    /// A rebuild from `log`, within `bounds`.
     #[must_use]
     pub fn new(
         log: Connections,
@@ -113,12 +111,24 @@ impl Rebuild {
         Self { log, bounds, progress, shutdown }
     }
 
-    /// Builds a generation and makes it the live one.
+    pub(crate) const fn log(&self) -> &Connections {
+        &self.log
+    }
+
+    pub(crate) const fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    pub(crate) const fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Builds a generation of `M` and makes it the live one.
     ///
     /// # Errors
     /// [`RebuildError`]; the live generation is as it was, and nothing is left of the new one.
-    pub async fn run(&self, mut claim: Claim) -> Result<Rebuilt, RebuildError> {
-        let built = self.build_and_put_live(&mut claim).await;
+    pub async fn run<M: ReadModel>(&self, mut claim: Claim) -> Result<Rebuilt, RebuildError> {
+        let built = self.build_and_put_live::<M>(&mut claim).await;
         if built.is_err() {
             match tokio::time::timeout(REMOVE_TIMEOUT, claim.drop_next()).await {
                 Ok(Ok(())) => {}
@@ -133,30 +143,31 @@ impl Rebuild {
     ///
     /// # Errors
     /// [`RebuildError`]; the live generation is as it was.
-    pub async fn roll_back(&self, mut claim: Claim) -> Result<Rebuilt, RebuildError> {
+    pub async fn roll_back<M: ReadModel>(&self, mut claim: Claim) -> Result<Rebuilt, RebuildError> {
         let Incoming { schema, database } = claim.open_previous().await?;
-        let previous = database.with_settings(settings()).connect(CONNECTIONS).await?;
+        let previous = database.with_settings(settings::<M>()).connect(CONNECTIONS).await?;
         let checkpoint = checkpoint::take_over(&previous).await?;
         let mark = checkpoint.mark();
         if !history::foreign(&self.log, &[mark]).await.map_err(RebuildError::Log)?.is_empty() {
             return Err(RebuildError::OtherHistory(mark));
         }
         let reporter = Reporter::start(self.progress.clone(), None);
-        let facts = Facts::default();
-        let rolled_back = self.put_live(&mut claim, &schema, &previous, checkpoint, facts).await;
+        let built = Built { checkpoint, facts: M::Facts::default() };
+        let rolled_back = self.put_live::<M>(&mut claim, &schema, &previous, built).await;
         reporter.stop().await;
         rolled_back.map_err(RebuildError::name_a_full_disk)
     }
 
-    async fn build_and_put_live(&self, claim: &mut Claim) -> Result<Rebuilt, RebuildError> {
+    async fn build_and_put_live<M: ReadModel>(
+        &self,
+        claim: &mut Claim,
+    ) -> Result<Rebuilt, RebuildError> {
         let Incoming { schema, database } = claim.make_next().await?;
-        let next = database.with_settings(settings()).connect(CONNECTIONS).await?;
+        let next = database.with_settings(settings::<M>()).connect(CONNECTIONS).await?;
         progress::make_table(&next).await?;
         let reporter = Reporter::start(self.progress.clone(), Some(next.clone()));
-        let rebuilt = match self.unless_stopped(self.build(&next)).await {
-            Ok((checkpoint, facts)) => {
-                self.put_live(claim, &schema, &next, checkpoint, facts).await
-            }
+        let rebuilt = match self.unless_stopped(M::build(self, &next)).await {
+            Ok(built) => self.put_live::<M>(claim, &schema, &next, built).await,
             Err(error) => Err(error),
         };
         reporter.stop().await;
@@ -173,47 +184,47 @@ impl Rebuild {
         }
     }
 
-    /// Makes the read model as it is at the head of the log.
-    async fn build(&self, next: &Connections) -> Result<(Checkpoint, Facts), RebuildError> {
-        let progress = &self.progress;
+    /// Makes the empty generation `next` of `M` what it is at the head of the log, by the statements of the live projection.
+    ///
+    /// # Errors
+    /// [`RebuildError`]
+    pub(crate) async fn replay<M: ReadModel>(
+        &self,
+        next: &Connections,
+    ) -> Result<Built<M::Facts>, RebuildError> {
+        let model = M::at(next, self.bounds, &self.shutdown);
+        let projection = Projection::new(self.log.clone(), next.clone(), model);
+        let mut checkpoint = checkpoint::load(next).await?;
         let head = self.sight_head().await?;
-        progress.begin(Phase::Replay, head.0.unsigned_abs());
-        let aside = indexes::set_aside(next).await?;
-        let empty = checkpoint::load(next).await?;
-        let (checkpoint, facts) = replay::replay(&self.log, next, empty, head, progress).await?;
-
-        let (feeds, others): (Vec<_>, Vec<_>) =
-            aside.into_iter().partition(|index| index.table == "feed_items");
-        progress.begin(Phase::Index, others.len() as u64);
-        indexes::make(next, &others, progress).await?;
-        progress.begin(Phase::Feeds, 0);
-        feeds::write(next, self.bounds.kept, FEED_CONNECTIONS, progress).await?;
-        progress.begin(Phase::IndexFeeds, feeds.len() as u64);
-        indexes::make(next, &feeds, progress).await?;
-        Ok((checkpoint, facts))
+        self.progress.begin(Phase::Replay, head.0.unsigned_abs());
+        while checkpoint.position < head {
+            let before = checkpoint.position;
+            let to = Position(head.0.min(before.0 + CATCH_UP_EVENTS));
+            follow_log(&projection, &mut checkpoint, to).await?;
+            self.progress.reach(to, usize::try_from(to.0 - before.0).unwrap_or_default());
+        }
+        Ok(Built { checkpoint, facts: M::Facts::default() })
     }
 
-    /// Catches up with the head, compares, and swaps. `incoming` is the generation in `schema`,
-    /// which stands at `checkpoint`; `facts` is what is already known of the log.
+    /// Catches up with the head, compares, and swaps. `incoming` is the generation in `schema` that was `built`.
     ///
     /// # Errors
     /// [`RebuildError`]; the live generation is as it was.
-    pub async fn put_live(
+    pub async fn put_live<M: ReadModel>(
         &self,
         claim: &mut Claim,
         schema: &str,
         incoming: &Connections,
-        mut checkpoint: Checkpoint,
-        mut facts: Facts,
+        built: Built<M::Facts>,
     ) -> Result<Rebuilt, RebuildError> {
+        let Built { mut checkpoint, mut facts } = built;
         let (log, progress) = (&self.log, &self.progress);
-        let projection =
-            Projection::new(log.clone(), incoming.clone(), self.bounds, self.shutdown.clone());
+        let model = M::at(incoming, self.bounds, &self.shutdown);
+        let projection = Projection::new(log.clone(), incoming.clone(), model);
         let report = self
             .unless_stopped(async {
                 self.catch_up(&projection, &mut checkpoint).await?;
-                let listed = DIFFERENCES_LISTED;
-                Ok(verify::compare(log, incoming, &mut facts, listed, progress).await?)
+                Ok(M::compare(log, incoming, &mut facts, self).await?)
             })
             .await?;
         if !report.is_clean() {
@@ -251,9 +262,9 @@ impl Rebuild {
         }
     }
 
-    async fn catch_up(
+    async fn catch_up<M: ReadModel>(
         &self,
-        projection: &Projection,
+        projection: &Projection<M>,
         checkpoint: &mut Checkpoint,
     ) -> Result<(), RebuildError> {
         let mut head = self.sight_head().await?;
@@ -285,7 +296,11 @@ impl Rebuild {
         read::head(&self.log).await.map_err(ProjectionError::Log)
     }
 
-    async fn sight_head(&self) -> Result<Position, RebuildError> {
+    /// The head of the log, for the progress as well.
+    ///
+    /// # Errors
+    /// [`RebuildError::Log`] when the log is away.
+    pub(crate) async fn sight_head(&self) -> Result<Position, RebuildError> {
         let head = read::head(&self.log).await.map_err(RebuildError::Log)?;
         self.progress.sight(head);
         Ok(head)
@@ -294,8 +309,8 @@ impl Rebuild {
 
 /// Applies the log up to `to`. Where the checkpoint is not where this process believes it to be, because a commit came about of
 /// which it was not told, it goes on from where it is: nobody else can write this generation.
-async fn follow_log(
-    projection: &Projection,
+pub(crate) async fn follow_log<M: ReadModel>(
+    projection: &Projection<M>,
     checkpoint: &mut Checkpoint,
     to: Position,
 ) -> Result<(), ProjectionError> {
@@ -311,9 +326,9 @@ async fn follow_log(
 
 /// How sessions behave that write a generation which is not live. Their commits need not wait for
 /// the disk: that of the swap does, and what was before it is on the disk with it.
-fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+fn settings<M: ReadModel>() -> impl Iterator<Item = (&'static str, &'static str)> {
     let bulk = [("synchronous_commit", "off"), ("maintenance_work_mem", INDEX_MEMORY)];
-    verify::settings().chain(bulk)
+    M::settings().chain(bulk)
 }
 
 impl RebuildError {

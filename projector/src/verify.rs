@@ -22,7 +22,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::progress::{Phase, Progress};
 use crate::projection::OtherHistory;
 pub use digest::Facts;
-use report::Differences;
+pub(crate) use report::Differences;
 pub use report::{Difference, Explaining, Part, Report};
 
 /// Differences that are listed, unless told otherwise.
@@ -53,7 +53,7 @@ pub enum VerifyError {
     #[error("the log cannot be read: {0}")]
     Log(#[source] sqlx::Error),
     #[error("the read model cannot be read: {0}")]
-    Feed(#[source] sqlx::Error),
+    ReadModel(#[source] sqlx::Error),
     #[error("another generation went live meanwhile; run it again")]
     Swapped,
 }
@@ -69,7 +69,7 @@ pub async fn verify(
     progress: &Progress,
 ) -> Result<Report, VerifyError> {
     let mut differences = Differences::up_to(listed);
-    let checkpoint = checkpoint::load(feed).await.map_err(VerifyError::Feed)?;
+    let checkpoint = checkpoint::load(feed).await.map_err(VerifyError::ReadModel)?;
     let (accounts, head) = decisions::scan(log).await.map_err(VerifyError::Log)?;
     progress.sight(head);
     progress.begin(Phase::CheckLog, head.0.unsigned_abs());
@@ -116,7 +116,7 @@ pub async fn compare(
     progress: &Progress,
 ) -> Result<Report, VerifyError> {
     let mut differences = Differences::up_to(listed);
-    let checkpoint = checkpoint::load(feed).await.map_err(VerifyError::Feed)?;
+    let checkpoint = checkpoint::load(feed).await.map_err(VerifyError::ReadModel)?;
     let unread = checkpoint.position.0 - facts.position().0;
     progress.begin(Phase::CheckLog, unread.unsigned_abs());
     while facts.position() < checkpoint.position {
@@ -146,13 +146,14 @@ async fn finish(
     let rows = facts::compare(log, feed, checkpoint, facts, &mut differences, progress).await?;
     progress.begin(Phase::CompareFeeds, 0);
     let feed_rows =
-        feeds::compare(feed, &mut differences, progress).await.map_err(VerifyError::Feed)?;
-    let now = checkpoint::load(feed).await.map_err(VerifyError::Feed)?;
+        feeds::compare(feed, &mut differences, progress).await.map_err(VerifyError::ReadModel)?;
+    let now = checkpoint::load(feed).await.map_err(VerifyError::ReadModel)?;
     if now.generation != checkpoint.generation {
         return Err(VerifyError::Swapped);
     }
     explain(log, &mut differences.listed).await.map_err(VerifyError::Log)?;
     Ok(Report {
+        projection: "feed",
         generation: checkpoint.generation,
         position: checkpoint.position,
         events: facts.events(),
@@ -166,7 +167,10 @@ async fn finish(
 }
 
 /// Names for each difference the last event that has a say in it.
-async fn explain(log: &Connections, differences: &mut [Difference]) -> Result<(), sqlx::Error> {
+pub(crate) async fn explain(
+    log: &Connections,
+    differences: &mut [Difference],
+) -> Result<(), sqlx::Error> {
     let streams: Vec<String> =
         differences.iter().flat_map(|difference| difference.streams.clone()).collect();
     if streams.is_empty() {

@@ -22,10 +22,18 @@ declare
     found text;
 begin
     for found in
+        select oid::regnamespace::text from pg_namespace
+        where nspname ~ '^(feed|counts)_(next_[0-9]+|previous)$' or nspname = 'counts'
+    loop
+        execute format('alter schema %s owner to rookery_projector', found);
+        execute format('grant usage on schema %s to rookery_api', found);
+    end loop;
+    for found in
         select pg_class.oid::regclass::text
         from pg_class join pg_namespace on pg_namespace.oid = relnamespace
         where relkind in ('r', 'p') and (
-            nspname ~ '^feed_(next_[0-9]+|previous)$'
+            nspname ~ '^(feed|counts)_(next_[0-9]+|previous)$'
+            or nspname = 'counts'
             or nspname = 'public' and relname in
                 (
                     'checkpoint', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'fan_outs', 'feed_migrations', 'compatibility',
@@ -35,11 +43,6 @@ begin
     loop
         execute format('alter table %s owner to rookery_projector', found);
         execute format('grant select on %s to rookery_api', found);
-    end loop;
-    for found in
-        select oid::regnamespace::text from pg_namespace where nspname ~ '^feed_(next_[0-9]+|previous)$'
-    loop
-        execute format('alter schema %s owner to rookery_projector', found);
     end loop;
 end
 $$;

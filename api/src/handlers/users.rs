@@ -13,7 +13,8 @@ use crate::domain::{Command, Email, Username};
 use crate::extract::{CommandContext, Id, Json, UserQuery};
 use crate::position::{AsOf, LogPosition, MinPosition};
 use crate::problem::{FieldError, Problem};
-use crate::state::AppState;
+use crate::state::{AppState, ReadModel};
+use crate::views::counts::Counts;
 use crate::views::{self, OwnUser, User};
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -76,6 +77,26 @@ pub async fn find(
         found.or_not_found(|| format!("there is no user {user_id}"))?;
     let email = (caller == Some(Caller(user_id))).then_some(email);
     Ok(AsOf { position, value: FoundUser { user, email } })
+}
+
+/// How many tweets, followers and users followed somebody has.
+///
+/// It has a position of its own, which X-Min-Log-Position waits for as everywhere.
+#[utoipa::path(
+    get,
+    path = "/users/{id}/counts",
+    tag = "users",
+    params(MinPosition),
+    responses((status = OK, body = Counts), (status = NOT_FOUND))
+)]
+pub async fn counts(
+    State(state): State<AppState>,
+    min: MinPosition,
+    Id(user_id): Id<UserId>,
+) -> Result<AsOf<Counts>, Problem> {
+    let ReadModel { connections, freshness } = &state.counts;
+    let found = freshness.read(min, || views::counts::find(connections, user_id)).await?;
+    found.or_not_found(|| format!("there is no user {user_id}"))
 }
 
 /// Everybody, by id.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use events::amqp::{self, Broker, BrokerError, Queue};
+use events::projection::PROJECTIONS;
 use events::slice::{CONTENT_TYPE, Slice, SliceKey};
 use events::trace::TRACEPARENT;
 use futures_util::future::join_all;
@@ -67,19 +68,21 @@ impl Publisher {
         Ok(Self { connection, channel, looking, key })
     }
 
-    /// The queues as they are now.
-    pub(super) async fn queues(&self) -> Result<Queues, BrokerError> {
+    /// The queues as they are now; `None` when the broker does not say.
+    pub(super) async fn queues(&self) -> Result<Option<Queues>, BrokerError> {
         if self.show_blocked() {
-            return Ok(Queues::default());
+            return Ok(None);
         }
         let looking = async {
             let mut looking = self.looking.lock().await;
-            Ok(Queues {
-                feed: self.queue(&mut looking, amqp::FEED_QUEUE).await?,
-                dead_letters: self.queue(&mut looking, amqp::FEED_DEAD_LETTER_QUEUE).await?,
-            })
+            let mut queues = Queues::default();
+            for (of, projection) in queues.iter_mut().zip(PROJECTIONS) {
+                of.queue = self.queue(&mut looking, projection.queue).await?;
+                of.dead_letters = self.queue(&mut looking, projection.dead_letters).await?;
+            }
+            Ok(Some(queues))
         };
-        timeout(LOOK_TIMEOUT, looking).await.unwrap_or_else(|_| Ok(Queues::default()))
+        timeout(LOOK_TIMEOUT, looking).await.unwrap_or(Ok(None))
     }
 
     async fn queue(

@@ -73,7 +73,7 @@ async fn costs(plan: &Plan, users: u32) -> anyhow::Result<[f64; 7]> {
 
     let rows = build.feed_rows().await? as f64;
     let began = Instant::now();
-    build.projector("rebuild").await?;
+    build.projector("rebuild feed").await?;
     let rebuild = began.elapsed().as_secs_f64();
     let disk = build.disk("feed_items").await? / rows;
     build.prove_and_stop().await?;

@@ -73,7 +73,7 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
     measures.extend(memory(&build, "at the large size"));
     eprintln!("bench: rebuilding");
     let began = Instant::now();
-    let highest = build.projector("rebuild").await? as f64 / MIB;
+    let highest = build.projector("rebuild feed").await? as f64 / MIB;
     measures.push(cost("a rebuild", "s", began.elapsed().as_secs_f64()));
     let most = Bound::AtMost(PROJECTOR_MEMORY_MAX_MIB);
     measures.push(

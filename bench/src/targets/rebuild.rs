@@ -35,7 +35,7 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
             let rows = build.feed_rows().await? as f64;
             let meter = Meter::start(build);
             let began = Instant::now();
-            memory.push(build.projector("rebuild").await? as f64 / MIB);
+            memory.push(build.projector("rebuild feed").await? as f64 / MIB);
             let took = began.elapsed().as_secs_f64();
             times[which].push(took);
             if which == 1 {

@@ -11,7 +11,7 @@ use e2e::model::{Model, read_log};
 use e2e::system::System;
 use events::{Position, RecordedEvent, TweetId, UserId};
 use projector::bounds::Bounds;
-use projector::projection::Projection;
+use projector::feed::Feeds;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::{Method, StatusCode};
@@ -96,7 +96,7 @@ async fn what_is_held_and_the_changes_are_what_a_page_would_give() {
             next.apply(recorded.position, &recorded.event().unwrap());
             models.push(next);
         }
-        let projection = Projection::new(
+        let projection = Feeds::of_feeds(
             pool.clone(),
             pool.clone(),
             Bounds::keeping(KEPT),

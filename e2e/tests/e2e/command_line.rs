@@ -4,7 +4,8 @@ use e2e::process::{Process, path_of, run};
 use e2e::system::System;
 use e2e::{in_time, until};
 use events::Slice;
-use events::amqp::{EXCHANGE, FEED_DEAD_LETTER_QUEUE};
+use events::amqp::EXCHANGE;
+use events::projection::PROJECTIONS;
 use events::store::read;
 use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
@@ -69,7 +70,9 @@ async fn status_says_what_is_wrong_and_what_to_do_and_in_colour_only_where_someb
 
     system.projector.kill().await;
     until("no projector leads", async || {
-        (wrong().await == ["no projector leads: feeds stand still"]).then_some(())
+        (wrong().await
+            == ["no projector leads: feed stands still", "no projector leads: counts stands still"])
+        .then_some(())
     })
     .await;
     let elsewhere = run("projector", &["status"], &variables).await;
@@ -87,7 +90,7 @@ async fn status_says_what_is_wrong_and_what_to_do_and_in_colour_only_where_someb
     system.gate.shut();
     until("RabbitMQ is away", async || {
         let wrong = wrong().await;
-        (wrong.len() == 2 && wrong[1].starts_with("RabbitMQ")).then_some(())
+        (wrong.len() == 3 && wrong[2].starts_with("RabbitMQ")).then_some(())
     })
     .await;
     let text = run("projector", &["status"], &variables).await.stdout;
@@ -156,7 +159,9 @@ async fn dead_letters_are_listed_shown_and_discarded() {
         publish.await.unwrap();
     }
     until("both are set aside", async || {
-        (system.vhost.depth(FEED_DEAD_LETTER_QUEUE).await == Some(2)).then_some(())
+        let depths = PROJECTIONS.map(|projection| system.vhost.depth(projection.dead_letters));
+        let found = futures_util::future::join_all(depths).await;
+        found.iter().all(|depth| *depth == Some(2)).then_some(())
     })
     .await;
 
@@ -167,7 +172,7 @@ async fn dead_letters_are_listed_shown_and_discarded() {
     };
     // More often than RabbitMQ 4 hands a message out by itself.
     for _ in 0..25 {
-        assert_eq!(list().await.len(), 2);
+        assert_eq!(list().await.len(), 4, "each projection set both aside");
     }
     let found = list().await;
     for letter in &found {
@@ -185,10 +190,10 @@ async fn dead_letters_are_listed_shown_and_discarded() {
     assert_eq!(dead_letters(&["show", "0000000000"]).await.0, 1);
     assert_eq!(dead_letters(&["discard"]).await.0, 2);
     assert_eq!(dead_letters(&["discard", "0000000000"]).await.0, 1);
-    assert_eq!(dead_letters(&["discard", id]).await.1, "discarded 1, 1 are left\n");
+    assert_eq!(dead_letters(&["discard", id]).await.1, "discarded 2, 2 are left\n");
     let left = list().await;
-    assert_eq!((left.len(), &left[0]["id"]), (1, &found[1]["id"]));
-    assert_eq!(dead_letters(&["discard", "--all"]).await.1, "discarded 1, 0 are left\n");
+    assert_eq!((left.len(), &left[0]["id"]), (2, &found[1]["id"]));
+    assert_eq!(dead_letters(&["discard", "--all"]).await.1, "discarded 2, 0 are left\n");
     assert_eq!(dead_letters(&["list"]).await.1, "there are none\n");
 
     let tweet = system.client.tweet(ada, "nobody missed them").await;

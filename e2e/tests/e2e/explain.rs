@@ -9,8 +9,8 @@ use events::explain::{author_of, explain, streams};
 use events::store::explain::Question;
 use events::{Explanation, Position, RecordedEvent, TweetId, UserId};
 use projector::bounds::Bounds;
-use projector::projection::Projection;
-use projector::read_model::holding;
+use projector::feed::Feeds;
+use projector::feed::read_model::holding;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
@@ -91,7 +91,7 @@ async fn what_the_read_model_has_is_what_the_definition_has_at_its_checkpoint() 
     let pool = database.pool().await;
     let log = given(&pool, history(&mut random, 600)).await;
     let bounds = Bounds { kept: KEPT, fan_out_rows: 2 };
-    let projection = Projection::new(pool.clone(), pool.clone(), bounds, CancellationToken::new());
+    let projection = Feeds::of_feeds(pool.clone(), pool.clone(), bounds, CancellationToken::new());
     let mut checkpoint = projection.take_over().await.unwrap();
     let mut seen = BTreeSet::new();
     for end in (75..=600).step_by(75) {

@@ -12,7 +12,7 @@ use events::store::Connections;
 use events::store::explain::{Question, STREAM_EVENTS_MAX};
 use events::{Event, Position, TweetId, UserId};
 use projector::bounds::Bounds;
-use projector::projection::Projection;
+use projector::feed::Feeds;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,7 @@ async fn ada_wrote() -> (TestDatabase, Connections) {
 
 /// Projects up to `position`.
 async fn projected(pool: &Connections, position: i64) {
-    let projection = Projection::new(
+    let projection = Feeds::of_feeds(
         pool.clone(),
         pool.clone(),
         Bounds::keeping(KEPT),

@@ -15,11 +15,12 @@ use events::store::Connections;
 use events::{Event, Position, TweetId, UserId};
 use projector::bounds::Bounds;
 use projector::checkpoint::{self, Checkpoint};
+use projector::feed::Feeds;
+use projector::feed::read_model::fan_out::{self, FAN_OUTS_MAX};
+use projector::feed::read_model::holding::{self, Holds};
 use projector::progress::{Phase, Progress};
-use projector::projection::apply::ApplyError;
-use projector::projection::{Projection, ProjectionError};
-use projector::read_model::fan_out::{self, FAN_OUTS_MAX};
-use projector::read_model::holding::{self, Holds};
+use projector::projection::ApplyError;
+use projector::projection::ProjectionError;
 use projector::verify::{Facts, Report, compare};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +39,7 @@ const BOUNDS: Bounds = Bounds { kept: 5, fan_out_rows: ROWS };
 struct Stage {
     database: TestDatabase,
     pool: Connections,
-    projection: Projection,
+    projection: Feeds,
     checkpoint: Checkpoint,
 }
 
@@ -60,7 +61,7 @@ impl Stage {
         // A single session: what it counts of its work is known as soon as it is asked.
         let pool = database.database().connect(1).await.unwrap();
         let token = CancellationToken::new();
-        let projection = Projection::new(pool.clone(), pool.clone(), bounds, token);
+        let projection = Feeds::of_feeds(pool.clone(), pool.clone(), bounds, token);
         let checkpoint = projection.take_over().await.unwrap();
         let mut stage = Self { database, pool, projection, checkpoint };
         let register = |user_id: i64| {
@@ -80,7 +81,7 @@ impl Stage {
     }
 
     async fn step(&mut self) {
-        self.projection.go_on_with_fan_outs(&mut self.checkpoint).await.unwrap();
+        self.projection.go_on(&mut self.checkpoint).await.unwrap();
     }
 
     async fn rows(&self) -> i64 {
@@ -262,7 +263,7 @@ async fn a_projector_that_was_relieved_does_not_go_on_with_fan_outs() {
     let mut stage = Stage::set(BOUNDS).await;
     stage.happen(vec![tweet(STAR)]).await;
     let newer = checkpoint::take_over(&stage.pool).await.unwrap();
-    let late = stage.projection.go_on_with_fan_outs(&mut stage.checkpoint).await;
+    let late = stage.projection.go_on(&mut stage.checkpoint).await;
     assert!(matches!(late, Err(ProjectionError::Apply(ApplyError::Fenced(_)))), "{late:?}");
     assert_eq!(stage.rows().await, 3);
     stage.checkpoint = newer;
@@ -369,7 +370,7 @@ async fn killed_between_two_steps_a_fan_out_goes_on_where_it_was() {
             .await
             .unwrap();
         println!("killed at {rows} of {} rows", readers.len() + 1);
-        system.every_feed_is_exact().await;
+        system.every_feed_alone_is_exact().await;
         let amqp_url = system.amqp_url();
         let arguments = ["--fan-out-rows", "1"];
         system.projector =

@@ -13,14 +13,16 @@ use e2e::model::Model;
 use e2e::process::{Process, run};
 use e2e::system::System;
 use e2e::until;
+use events::projection::FEED;
+use events::store::Connections;
 use events::store::connections::Lent;
-use events::store::{CHECKPOINT_CHANNEL, Connections};
 use events::{Position, UserId};
 use projector::bounds::Bounds;
 use projector::checkpoint;
-use projector::generation::{Claim, TABLES};
+use projector::feed::{Feeds, HomeFeeds};
+use projector::generation::Claim;
 use projector::progress::{Phase, Progress};
-use projector::projection::Projection;
+use projector::projection::ReadModel;
 use projector::rebuild::{Rebuild, Rebuilt};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -32,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 pub const KEPT: i64 = 20;
 
 pub async fn claim(database: &TestDatabase) -> Claim {
-    Claim::take(&database.database(), "rookery test").await.unwrap()
+    Claim::take(&database.database(), HomeFeeds::LAYOUT, "rookery test").await.unwrap()
 }
 
 fn rebuild(log: &Connections) -> Rebuild {
@@ -41,7 +43,7 @@ fn rebuild(log: &Connections) -> Rebuild {
 }
 
 async fn rebuilt(database: &TestDatabase, log: &Connections) -> Rebuilt {
-    rebuild(log).run(claim(database).await).await.unwrap()
+    rebuild(log).run::<HomeFeeds>(claim(database).await).await.unwrap()
 }
 
 /// Holds the generation before against the live one, table by table. Feeds are the same from the
@@ -90,7 +92,7 @@ async fn a_rebuilt_generation_equals_the_live_one() {
         let mut events = history(&mut random, 900);
         let later = events.split_off(random.random_range(300..900));
         let log = given(&pool, events).await;
-        let projection = Projection::new(
+        let projection = Feeds::of_feeds(
             pool.clone(),
             feed.clone(),
             Bounds::keeping(KEPT),
@@ -120,7 +122,7 @@ async fn a_rebuilt_generation_equals_the_live_one() {
         projection.apply_from_log(&mut live, Position(now.position)).await.unwrap();
         feeds_are_exact(&feed, &now, None, &now).await;
 
-        let back = rebuild(&pool).roll_back(claim(&database).await).await.unwrap();
+        let back = rebuild(&pool).roll_back::<HomeFeeds>(claim(&database).await).await.unwrap();
         assert_eq!((back.swapped.generation, back.swapped.replaced), (1, 2));
         assert_eq!(back.swapped.position.0, now.position);
         generations_are_equal(&feed).await;
@@ -142,7 +144,7 @@ async fn a_generation_has_every_table_of_the_read_model() {
     let tables = "select tablename::text from pg_tables where schemaname = 'public' order by 1";
     let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&pool).await.unwrap();
     // Who leads is no part of a generation.
-    let mut expected = [&TABLES[..], &["projector_lead"]].concat();
+    let mut expected = [HomeFeeds::LAYOUT.tables, &["projector_lead"]].concat();
     expected.sort_unstable();
     assert_eq!(tables, expected);
 }
@@ -284,10 +286,10 @@ async fn a_generation_that_is_being_built_announces_nothing() {
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
     let log = given(&pool, history(&mut StdRng::seed_from_u64(7), 100)).await;
-    let mut listener = database.database().listen(CHECKPOINT_CHANNEL).await.unwrap();
+    let mut listener = database.database().listen(FEED.channel).await.unwrap();
     rebuilt(&database, &pool).await;
     let end = "select pg_notify($1, 'end')";
-    sqlx::query(end).bind(CHECKPOINT_CHANNEL).execute(&pool).await.unwrap();
+    sqlx::query(end).bind(FEED.channel).execute(&pool).await.unwrap();
     let mut announced = Vec::new();
     while announced.last().is_none_or(|last| last != "end") {
         announced.push(listener.recv().await.unwrap().payload().to_owned());

@@ -9,6 +9,7 @@ use e2e::process::{Process, run};
 use e2e::system::{start_api, start_projector};
 use e2e::until;
 use e2e::vhost::Vhost;
+use events::projection::PROJECTIONS;
 use events::store::Connections;
 use events::{Position, TweetId, UserId};
 use projector::checkpoint;
@@ -51,14 +52,15 @@ impl Site {
         run("projector", arguments, &variables).await
     }
 
-    /// Waits until the read model is at `position`.
+    /// Waits until the read models are at `position`.
     async fn applied(&self, position: Position) {
-        let feed = self.feed.pool().await;
-        until("the read model gets there", async || {
-            let checkpoint = checkpoint::load(&feed).await.ok()?;
-            (checkpoint.position == position).then_some(())
-        })
-        .await;
+        for connections in [self.feed.pool().await, self.feed.counts().await] {
+            until("the read model gets there", async || {
+                let checkpoint = checkpoint::load(&connections).await.ok()?;
+                (checkpoint.position == position).then_some(())
+            })
+            .await;
+        }
     }
 
     async fn feeds_are_exact(&self, rookery: &Rookery, log: &Connections, head: Position) {
@@ -195,8 +197,11 @@ async fn messages_of_a_lost_history_are_set_aside() {
     let log = site.log.pool().await;
     site.feeds_are_exact(&rookery, &log, head).await;
     let complaints = projector.log();
-    let set_aside = complaints.iter().filter(|line| line.contains("another history")).count();
-    assert_eq!(set_aside, 3, "{complaints:#?}");
+    for projection in PROJECTIONS {
+        let of_it = complaints.iter().filter(|line| line.contains(projection.dead_letters));
+        let set_aside = of_it.filter(|line| line.contains("another history")).count();
+        assert_eq!(set_aside, 3, "{complaints:#?}");
+    }
     projector.kill().await;
     api.kill().await;
     site.vhost.remove().await;

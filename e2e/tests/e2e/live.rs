@@ -209,8 +209,11 @@ async fn many_streams_share_one_look() {
         (LiveFeed::open(rookery, ada, None).await.last_event_id == head).then_some(())
     })
     .await;
-    let opened = readers.iter().map(|reader| LiveFeed::open(rookery, *reader, None));
-    let mut streams = join_all(opened).await;
+    let mut streams = Vec::new();
+    for some in readers.chunks(100) {
+        let opened = some.iter().map(|reader| LiveFeed::open(rookery, *reader, None));
+        streams.extend(join_all(opened).await);
+    }
 
     let before = looks(rookery).await;
     let tweet = rookery.tweet(ada, "hello").await;

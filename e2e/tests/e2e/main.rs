@@ -2,9 +2,11 @@
 
 mod appender;
 mod authentication;
+mod backups;
 mod changes;
 mod command_line;
 mod connections;
+mod counts;
 mod deploying;
 mod explain;
 mod explain_command;

@@ -21,8 +21,10 @@ use events::store::Connections;
 use futures_util::future::join_all;
 use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
+use projector::feed::HomeFeeds;
 use projector::metrics::OF_THE_PROJECTOR;
 use projector::progress;
+use projector::projection::ReadModel;
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -107,7 +109,8 @@ async fn each_alarm_goes_off_for_its_cause_and_every_metric_and_query_has_someth
     let ada = client.register("ada").await;
     for number in 0..4 {
         let reader = client.register(&format!("reader_{number}")).await;
-        client.follow(reader, ada).await;
+        let position = client.follow(reader, ada).await;
+        client.feed(ada, position).await;
     }
     let mut stream = LiveFeed::open(&client, ada, None).await;
     let tweet = client.tweet(ada, "hello").await;
@@ -128,15 +131,16 @@ async fn each_alarm_goes_off_for_its_cause_and_every_metric_and_query_has_someth
     alarms.goes_off("RookeryDown").await;
     alarms.goes_off("RookeryNoProjector").await;
     alarms.goes_off("RookeryNoRelay").await;
-    alarms.goes_off("RookeryFeedsBehind").await;
+    alarms.goes_off("RookeryProjectionBehind").await;
     alarms.goes_off("RookeryNotPublished").await;
     alarms.goes_off("RookeryGenerationLeftBehind").await;
-    alarms.goes_off("RookeryFeedsStalled").await;
+    alarms.goes_off("RookeryProjectionStalled").await;
 
     // With a projector, still without RabbitMQ.
     let mut projector = start_projector_alone(&database.url, &amqp_url, &measured);
     alarms.goes_off("RookeryFollowsLog").await;
-    for name in ["RookeryDown", "RookeryNoProjector", "RookeryFeedsBehind", "RookeryFeedsStalled"] {
+    let projecting = ["RookeryNoProjector", "RookeryProjectionBehind", "RookeryProjectionStalled"];
+    for name in [&["RookeryDown"], &projecting[..]].concat() {
         alarms.is_over(name).await;
     }
     broker_gate.open();
@@ -209,7 +213,10 @@ async fn kill_a_rebuild(log: &Connections, url: &str, address: &str) -> BTreeMap
     let reader = reading(log, "feed_items").await;
     let variables = [("DATABASE_URL", url), ("REBUILD_METRICS_BIND", address)];
     let mut rebuild = Process::start("projector", &["rebuild"], &variables);
-    until("it has said how far it is", async || progress::stored(log).await.ok()?).await;
+    until("it has said how far it is", async || {
+        progress::stored(log, HomeFeeds::LAYOUT).await.ok()?
+    })
+    .await;
     let seen = served(address).await;
     rebuild.kill().await;
     drop(reader);

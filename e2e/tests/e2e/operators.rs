@@ -126,7 +126,7 @@ async fn status_shows_how_far_everything_is() {
     assert_eq!(status["feed"]["position"], 1);
     assert_eq!(status["feed"]["lag_events"], 0);
     assert_eq!(status["broker"]["reachable"], true);
-    assert_eq!(status["broker"]["dead_letters"], 0);
+    assert_eq!(status["feed"]["dead_letters"], 0);
 
     let table = run("projector", &["status"], &variables).await;
     let table = String::from_utf8(table.stdout).unwrap();

@@ -14,12 +14,16 @@ use e2e::database::TestDatabase;
 use events::event::{
     Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
 };
+use events::projection::{COUNTS, FEED, ProjectionName};
 use events::recorded::Metadata;
 use events::store::database::PLANNED_EACH_TIME;
 use events::store::{Connections, append, history, outbox, read};
 use events::{Clock, Event, Mark, Position, RecordedEvent, TweetId, UserId};
+use projector::bounds::Bounds;
 use projector::checkpoint;
-use projector::projection::apply::apply;
+use projector::counts::Counts;
+use projector::feed::apply::apply;
+use projector::projection::ReadModel;
 use serde_json::value::RawValue;
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::watch;
@@ -40,6 +44,7 @@ const TABLES: &str = "'events', 'accounts', 'idempotency_keys', 'markers', 'user
 struct Session {
     _database: TestDatabase,
     one: Connections,
+    tables: &'static str,
 }
 
 /// How a session plans, and what the planner was told of the empty tables.
@@ -60,19 +65,23 @@ const PLANNERS: [Planner; 4] = [
 
 impl Session {
     async fn on_empty_tables(planner: Planner) -> Self {
+        Self::of(FEED, TABLES, planner).await
+    }
+
+    async fn of(projection: ProjectionName, tables: &'static str, planner: Planner) -> Self {
         let database = TestDatabase::migrated().await;
-        let mut sessions = database.database();
+        let mut sessions = database.database().of(projection);
         if planner.plans_each_time {
             sessions = sessions.with_settings(PLANNED_EACH_TIME);
         }
         let one = sessions.connect(1).await.unwrap();
         let off = format!(
-            "do $$ declare t text; begin foreach t in array array[{TABLES}] loop
+            "do $$ declare t text; begin foreach t in array array[{tables}] loop
                 execute format('alter table %I set (autovacuum_enabled = off)', t);
             end loop; end $$"
         );
         sqlx::raw_sql(AssertSqlSafe(off)).execute(&mut *one.lend().await.unwrap()).await.unwrap();
-        let session = Self { _database: database, one };
+        let session = Self { _database: database, one, tables };
         if planner.has_looked {
             session.look().await;
         }
@@ -81,7 +90,7 @@ impl Session {
 
     async fn look(&self) {
         let mut lent = self.one.lend().await.unwrap();
-        for table in TABLES.split(", ") {
+        for table in self.tables.split(", ") {
             let vacuum = format!("vacuum (analyze) {}", table.trim_matches('\''));
             sqlx::query(AssertSqlSafe(vacuum)).execute(&mut *lent).await.unwrap();
         }
@@ -331,6 +340,59 @@ async fn projection_visits_what_it_needs_whatever_the_planner_knows() {
     for planner in PLANNERS {
         println!("{planner:?}");
         projection_visits_what_it_needs(Session::on_empty_tables(planner).await).await;
+    }
+}
+
+/// The counts' statements, of readers and of the projector, and the most that each may visit.
+async fn counting(session: &Session) -> BTreeMap<&'static str, (i64, i64)> {
+    let mut found = BTreeMap::new();
+    let one = &session.one;
+    let visited = session
+        .visited(async |one| {
+            views::counts::find(one, UserId(7)).await.unwrap();
+        })
+        .await;
+    // Of each who is followed the row of who follows, and whether they are there.
+    found.insert("a profile", (visited, 6 * AUTHORS + 20));
+    let model = Counts::at(one, Bounds::keeping(KEPT), &CancellationToken::new());
+    let leave = Event::UserDeleted(UserDeleted { user_id: UserId(150) });
+    for (name, events, most) in [
+        ("ten tweets", (1..11).map(tweet).collect(), 200),
+        ("ten follows", (301..311).map(|reader| follow(reader, 5)).collect(), 200),
+        ("ten unfollows", (301..311).map(|reader| unfollow(reader, 5)).collect(), 200),
+        ("a user who leaves", vec![leave], 10 * AUTHORS + 50),
+    ] {
+        let events: Vec<Event> = events;
+        let mut checkpoint = checkpoint::load(one).await.unwrap();
+        let events: Vec<RecordedEvent> = (checkpoint.position.0 + 1..)
+            .zip(&events)
+            .map(|(at, event)| recorded(at, event))
+            .collect();
+        let visited =
+            session.visited(async |_| model.write(&mut checkpoint, &events).await.unwrap()).await;
+        found.insert(name, (visited, most));
+    }
+    found
+}
+
+#[tokio::test]
+async fn counting_visits_what_it_needs_whatever_the_planner_knows() {
+    for planner in PLANNERS {
+        println!("{planner:?}");
+        let session = Session::of(COUNTS, "'user_counts', 'counted_follows'", planner).await;
+        for _ in 0..8 {
+            counting(&session).await;
+        }
+        let fill = format!(
+            "truncate user_counts, counted_follows;
+             insert into user_counts select g, 3, 3 from generate_series(1, 20000) g;
+             insert into counted_follows select reader, author
+                from generate_series(1, 400) reader, generate_series(1001, 1000 + {AUTHORS}) author"
+        );
+        let mut lent = session.one.lend().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(fill)).execute(&mut *lent).await.unwrap();
+        lent.give_back();
+        are_bounded(&counting(&session).await);
     }
 }
 

@@ -12,10 +12,11 @@ use events::store::Connections;
 use events::{Event, Position, RecordedEvent, Slice, UserId};
 use projector::bounds::Bounds;
 use projector::checkpoint;
+use projector::feed::Feeds;
+use projector::feed::apply::apply;
+use projector::feed::work::{Counted, Work};
 use projector::progress::{Phase, Progress};
-use projector::projection::apply::{ApplyError, apply};
-use projector::projection::work::{Counted, Work};
-use projector::projection::{Projection, ProjectionError};
+use projector::projection::{ApplyError, ProjectionError};
 use projector::verify::{Facts, compare};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -58,7 +59,7 @@ async fn random_histories_are_exact_however_they_arrive() {
         let fan_out_rows = if seed == 3 { 1_000 } else { random.random_range(1..9) };
         let bounds = Bounds { kept: KEPT, fan_out_rows };
         let projection =
-            Projection::new(pool.clone(), pool.clone(), bounds, CancellationToken::new());
+            Feeds::of_feeds(pool.clone(), pool.clone(), bounds, CancellationToken::new());
         let mut slices = cut(&mut random, log.clone());
         slices.retain(|_| random.random_ratio(4, 5));
         slices.extend(cut(&mut random, log.clone()));
@@ -81,7 +82,7 @@ async fn random_histories_are_exact_however_they_arrive() {
         feeds_are_exact(&pool, &now, None, &now).await;
         is_verified(&pool).await;
         while checkpoint.under_way.is_some() {
-            projection.go_on_with_fan_outs(&mut checkpoint).await.unwrap();
+            projection.go_on(&mut checkpoint).await.unwrap();
         }
         feeds_are_exact(&pool, &now, None, &now).await;
         is_verified(&pool).await;
@@ -104,7 +105,7 @@ async fn skipping_reads_the_same_pages_as_the_cursor() {
     let log = given(&pool, history(&mut random, 600)).await;
     let model = Model::of(&log);
     let bounds = Bounds { kept: KEPT, fan_out_rows: 1 };
-    let projection = Projection::new(pool.clone(), pool.clone(), bounds, CancellationToken::new());
+    let projection = Feeds::of_feeds(pool.clone(), pool.clone(), bounds, CancellationToken::new());
     let mut checkpoint = projection.take_over().await.unwrap();
     projection.apply_from_log(&mut checkpoint, Position(model.position)).await.unwrap();
     assert_ne!(checkpoint.under_way, None, "not all of it is in rows");
@@ -131,7 +132,7 @@ async fn applying_twice_is_applying_once() {
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
     let log = given(&pool, history(&mut random, 200)).await;
-    let projection = Projection::new(
+    let projection = Feeds::of_feeds(
         pool.clone(),
         pool.clone(),
         Bounds::keeping(KEPT),
@@ -267,7 +268,7 @@ async fn an_event_of_a_newer_release_stops_the_projection_and_changes_nothing() 
     let newer = "insert into events values (2, gen_random_uuid(), 'tweet-2', 1, 'TweetPinned', 1, '{}', '{}', now())";
     sqlx::query(newer).execute(&pool).await.unwrap();
 
-    let projection = Projection::new(
+    let projection = Feeds::of_feeds(
         pool.clone(),
         pool.clone(),
         Bounds::keeping(KEPT),
@@ -284,7 +285,7 @@ async fn a_read_model_of_another_log_is_refused() {
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
     sqlx::query("update checkpoint set position = 7").execute(&pool).await.unwrap();
-    let projection = Projection::new(
+    let projection = Feeds::of_feeds(
         pool.clone(),
         pool.clone(),
         Bounds::keeping(KEPT),

@@ -11,7 +11,7 @@ use events::event::TweetCreated;
 use events::store::{Connections, append, outbox, read};
 use events::{Event, Mark, Position, UserId};
 use projector::checkpoint;
-use projector::projection::apply::apply;
+use projector::feed::apply::apply;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 /// Transactions beside the snapshot before it is measured for the first time.

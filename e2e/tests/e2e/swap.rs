@@ -11,10 +11,11 @@ use events::store::Connections;
 use events::{Mark, Position, RecordedEvent};
 use projector::bounds::Bounds;
 use projector::checkpoint::{self, Checkpoint};
+use projector::feed::{Feeds, HomeFeeds};
 use projector::generation::{Claim, Incoming, SwapError};
 use projector::progress::{Phase, Progress};
-use projector::projection::{Projection, ProjectionError};
-use projector::rebuild::Rebuild;
+use projector::projection::{ProjectionError, ReadModel};
+use projector::rebuild::{Built, Rebuild};
 use projector::verify::Facts;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -31,7 +32,7 @@ struct Generations {
     claim: Claim,
     schema: String,
     incoming: Connections,
-    next: Projection,
+    next: Feeds,
     reached: Checkpoint,
 }
 
@@ -41,7 +42,7 @@ async fn generations(missing: i64) -> Generations {
     let live = database.pool().await;
     let log = given(&live, history(&mut StdRng::seed_from_u64(8), 200)).await;
     let head = Position(i64::try_from(log.len()).unwrap());
-    let projection = Projection::new(
+    let projection = Feeds::of_feeds(
         live.clone(),
         live.clone(),
         Bounds::keeping(KEPT),
@@ -55,7 +56,7 @@ async fn generations(missing: i64) -> Generations {
     let pool = incoming.connect(2).await.unwrap();
     // Its fan-outs are under way when it goes live.
     let bounds = Bounds { kept: KEPT, fan_out_rows: 2 };
-    let next = Projection::new(live.clone(), pool.clone(), bounds, CancellationToken::new());
+    let next = Feeds::of_feeds(live.clone(), pool.clone(), bounds, CancellationToken::new());
     let mut reached = next.take_over().await.unwrap();
     next.apply_from_log(&mut reached, Position(head.0 - missing)).await.unwrap();
     Generations { database, live, log, claim, schema, incoming: pool, next, reached }
@@ -155,7 +156,8 @@ async fn a_rebuild_goes_on_from_where_its_generation_is() {
     let progress = Progress::starting(Phase::CatchUp);
     let bounds = Bounds::keeping(KEPT);
     let rebuild = Rebuild::new(live.clone(), bounds, progress, CancellationToken::new());
-    let rebuilt = rebuild.put_live(&mut claim, &schema, &incoming, stale, Facts::default()).await;
+    let built = Built { checkpoint: stale, facts: Facts::default() };
+    let rebuilt = rebuild.put_live::<HomeFeeds>(&mut claim, &schema, &incoming, built).await;
     assert_eq!(rebuilt.unwrap().swapped.position.0, i64::try_from(log.len()).unwrap());
     let now = Model::of(&log);
     feeds_are_exact(&live, &now, None, &now).await;
@@ -169,7 +171,7 @@ async fn each_attempt_has_a_schema_of_its_own() {
         generations(30).await;
     drop(lost);
     let mut successor = until("the claim is free", async || {
-        Claim::take(&database.database(), "rookery test").await.ok()
+        Claim::take(&database.database(), HomeFeeds::LAYOUT, "rookery test").await.ok()
     })
     .await;
     let theirs = successor.make_next().await.unwrap();

@@ -70,7 +70,7 @@ async fn one_trace_shows_a_tweet_from_its_request_to_the_feeds() {
 
     let ada = client.register("ada").await;
     let position = tweet_within(&client, ada, &[&traceparent("01")]).await;
-    let names = ["POST /api/tweets", "append", "publish", "apply"];
+    let names = ["POST /api/tweets", "append", "publish", "apply feed"];
     let [request, append, publish, apply] = &collector.spans_of(TRACE, names).await;
     assert_eq!(request.parent, CALLER);
     assert_eq!(append.parent, request.id);
@@ -133,7 +133,7 @@ async fn an_event_that_no_message_brings_is_in_its_trace_all_the_same() {
     let _projector = start_projector(&database.url, &vhost.url, &variables, &[]).await;
     let ada = client.register("ada").await;
     tweet_within(&client, ada, &[&traceparent("01")]).await;
-    let [append, apply] = &collector.spans_of(TRACE, ["append", "apply"]).await;
+    let [append, apply] = &collector.spans_of(TRACE, ["append", "apply feed"]).await;
     assert_eq!(apply.parent, append.id);
     assert_eq!(apply.service, "timeline");
     follows(&[append, apply]);

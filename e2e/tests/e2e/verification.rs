@@ -7,6 +7,7 @@ use e2e::process::run;
 use e2e::system::System;
 use events::store::Connections;
 use events::{Position, UserId};
+use projector::counts;
 use projector::progress::{Phase, Progress};
 use projector::verify::{Part, Report, verify};
 use serde_json::Value;
@@ -211,9 +212,16 @@ async fn verify_ends_with_1_and_lists_the_first_differences_with_their_events() 
 
     let json = run("projector", &["verify", "--json"], &variables).await;
     assert_eq!(json.status.code(), Some(1));
-    let report: Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!(report["differences"], 6);
-    assert_eq!(report["listed"][0]["event"]["kind"], "TweetCreated");
+    let reports: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(
+        (&reports[0]["projection"], &reports[0]["differences"]),
+        (&"feed".into(), &6.into())
+    );
+    assert_eq!(reports[0]["listed"][0]["event"]["kind"], "TweetCreated");
+    assert_eq!(
+        (&reports[1]["projection"], &reports[1]["differences"]),
+        (&"counts".into(), &0.into())
+    );
 
     // A rebuild mends it.
     let rebuild = run("projector", &["rebuild"], &variables).await;
@@ -243,11 +251,15 @@ async fn verify_is_clean_while_everything_goes_on() {
         }
         rounds
     });
+    let counted = system.database.counts().await;
     let mut positions = Vec::new();
     while positions.len() < 8 {
         let report = verified(&system.log, 20).await;
         assert_eq!(report.listed, []);
         positions.push(report.position);
+        let progress = Progress::starting(Phase::CompareCounts);
+        let report = counts::compare(&system.log, &counted, 20, &progress).await.unwrap();
+        assert_eq!(report.listed, []);
     }
     stop.store(true, Ordering::Relaxed);
     assert!(busy.await.unwrap() > 0);

@@ -2,7 +2,7 @@
 
 use crate::system::Position;
 
-/// The broker refuses more: `FEED_QUEUE_MAX_BYTES` with `reject-publish`.
+/// The broker refuses more: `QUEUE_MAX_BYTES` with `reject-publish`.
 const QUEUE_MAX: usize = 2;
 
 /// `PREFETCH` of `projector/src/consume/subscription.rs`.

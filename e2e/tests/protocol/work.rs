@@ -20,7 +20,7 @@ pub struct Work {
     slices: Vec<Slice>,
     /// `apply_from_log`: up to where.
     from_log: Option<Position>,
-    /// `Writer::write`: events in hand.
+    /// `HomeFeeds::write`: events in hand.
     run: Vec<Position>,
     /// The messages to acknowledge at the end.
     pub deliveries: Vec<Slice>,

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::connections::Connections;
 use super::fault::late;
+use crate::projection::ProjectionName;
 
 /// How long a session may take to come about. One that takes longer leads nowhere.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -111,6 +112,15 @@ impl Database {
     #[must_use]
     pub fn in_schema(self, schema: &str) -> Self {
         self.with_settings([("search_path", schema)])
+    }
+
+    /// The same database, where the tables of `projection` are.
+    #[must_use]
+    pub fn of(self, projection: ProjectionName) -> Self {
+        match projection.schema {
+            Some(schema) => self.in_schema(schema),
+            None => self,
+        }
     }
 
     /// The same database, to which sessions introduce themselves as `name`.

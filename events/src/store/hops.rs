@@ -103,7 +103,12 @@ impl<H: Hop> Recording<H> {
                 count = self.hops.recv_many(&mut hops, WAITING_MAX) => if count == 0 { return },
                 () = stop.cancelled() => return,
             }
-            if let Err(error) = self.write(&hops).await {
+            let written = tokio::select! {
+                written = self.write(&hops) => written,
+                // The process does not wait for a server that says nothing.
+                () = stop.cancelled() => return,
+            };
+            if let Err(error) = written {
                 counter!(HOPS_DROPPED.name, "table" => H::TABLE).increment(hops.len() as u64);
                 tracing::debug!(%error, hops = hops.len(), "hops were not recorded");
             }

@@ -3,20 +3,28 @@
 //! The log and the read model have migrations of their own and are marked apart, because they can
 //! be two databases.
 
+use sqlx::AssertSqlSafe;
 use sqlx::migrate::{MigrateError, Migrator};
 use tokio_util::sync::CancellationToken;
 
 use super::{Connections, Fault};
+use crate::projection::{COUNTS, FEED};
 use crate::retry::{Failure, Retry};
 
-/// One of the two schemas.
+/// One of the schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schema {
     /// The log, the outbox and the decision state: `DATABASE_URL`.
     Log,
-    /// The read model: `FEED_DATABASE_URL`.
+    /// The home feeds: `FEED_DATABASE_URL`.
     Feed,
+    /// The counts, beside them in a schema of their own.
+    Counts,
 }
+
+/// Makes where the counts are. Of several who do so at once, one is first and the others find it.
+const SCHEMA_OF_COUNTS: &str = "do $$ begin create schema if not exists counts; \
+    exception when unique_violation or duplicate_schema then null; end $$";
 
 /// Why the schema of a database does not fit this release.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +74,8 @@ impl Schema {
     const fn name(self) -> &'static str {
         match self {
             Self::Log => "log",
-            Self::Feed => "feed",
+            Self::Feed => FEED.name,
+            Self::Counts => COUNTS.name,
         }
     }
 
@@ -74,6 +83,7 @@ impl Schema {
         let mut migrator = match self {
             Self::Log => sqlx::migrate!("../migrations/log"),
             Self::Feed => sqlx::migrate!("../migrations/feed"),
+            Self::Counts => sqlx::migrate!("../migrations/counts"),
         };
         migrator.dangerous_set_table_name(format!("{}_migrations", self.name()));
         migrator
@@ -92,6 +102,12 @@ impl Schema {
             Standing::Behind => {
                 let error = |source| SchemaError::Migrate { schema, source };
                 let mut lent = database.lend().await.map_err(|source| error(source.into()))?;
+                if self == Self::Counts {
+                    sqlx::query(SCHEMA_OF_COUNTS)
+                        .execute(&mut *lent)
+                        .await
+                        .map_err(|source| error(source.into()))?;
+                }
                 // When it fails it leaves a lock on the session, which goes with that.
                 self.migrator().run(&mut *lent).await.map_err(|source| match source {
                     MigrateError::VersionMissing(version) => SchemaError::Newer { schema, version },
@@ -165,11 +181,10 @@ impl Schema {
     }
 
     async fn standing(self, database: &Connections) -> Result<Standing, SchemaError> {
-        let statement = match self {
-            Self::Log => "select version, checksum, success from log_migrations order by version",
-            Self::Feed => "select version, checksum, success from feed_migrations order by version",
-        };
-        let applied: Vec<(i64, Vec<u8>, bool)> = match sqlx::query_as(statement)
+        let name = self.name();
+        let statement =
+            format!("select version, checksum, success from {name}_migrations order by version");
+        let applied: Vec<(i64, Vec<u8>, bool)> = match sqlx::query_as(AssertSqlSafe(statement))
             .fetch_all(database)
             .await
         {
@@ -195,10 +210,12 @@ impl Schema {
     async fn readable_since(self, database: &Connections) -> Result<Option<i64>, SchemaError> {
         match self {
             Self::Log => Ok(None),
-            Self::Feed => sqlx::query_scalar!("select readable_since from compatibility")
-                .fetch_optional(database)
-                .await
-                .map_err(|source| SchemaError::Look { schema: self.name(), source }),
+            Self::Feed | Self::Counts => {
+                sqlx::query_scalar!("select readable_since from compatibility")
+                    .fetch_optional(database)
+                    .await
+                    .map_err(|source| SchemaError::Look { schema: self.name(), source })
+            }
         }
     }
 
@@ -207,10 +224,10 @@ impl Schema {
     /// # Errors
     /// [`sqlx::Error`] when the database is away.
     pub async fn is_current(self, database: &Connections) -> Result<bool, sqlx::Error> {
-        let statement = match self {
-            Self::Log => "select max(version) from log_migrations where success",
-            Self::Feed => "select max(version) from feed_migrations where success",
-        };
+        let statement = AssertSqlSafe(format!(
+            "select max(version) from {}_migrations where success",
+            self.name()
+        ));
         let newest = self.migrator().iter().map(|migration| migration.version).max();
         match sqlx::query_scalar::<_, Option<i64>>(statement).fetch_one(database).await {
             Ok(applied) => Ok(applied >= newest),

@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, Table};
+use events::Position;
 use events::amqp::Broker;
+use events::projection::PROJECTIONS;
 
-use super::{CommandError, STATEMENT_TIMEOUT, TABLE_WIDTH};
+use super::{CommandError, STATEMENT_TIMEOUT, empty_table};
 use crate::checkpoint;
 use crate::config::{DeadLettersArguments, DeadLettersCommand, Pipeline};
 use crate::dead_letters::{DeadLetter, DeadLetters};
@@ -66,25 +67,31 @@ async fn look(at: &Pipeline) -> Result<Vec<DeadLetter>, CommandError> {
     let feed_database = at.databases.feed_database()?.with_statement_timeout(STATEMENT_TIMEOUT);
     let broker = Broker::parse(&at.amqp_url)?;
     let log = log_database.connect(1).await?;
-    let feed = feed_database.connect(1).await?;
-    let checkpoint = checkpoint::load(&feed).await.map_err(CommandError::Feed)?;
+    let mut reached = Vec::new();
+    for projection in PROJECTIONS {
+        let connections = feed_database.clone().of(projection).connect(1).await?;
+        let checkpoint = checkpoint::load(&connections).await.map_err(CommandError::Feed)?;
+        reached.push((projection, checkpoint.position));
+    }
+    let reached = |projection| {
+        let found = reached.iter().find(|(of, _)| *of == projection);
+        found.map_or(Position::START, |(_, position)| *position)
+    };
     let held = DeadLetters::hold(&broker).await?;
-    let described = held.describe(&log, checkpoint.position).await.map_err(CommandError::Log);
+    let described = held.describe(&log, reached).await.map_err(CommandError::Log);
     held.put_back().await?;
     described
 }
 
 fn table(found: &[DeadLetter]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(TABLE_WIDTH);
-    table.set_header(["id", "since", "bytes", "why it was set aside; why no feed needs it"]);
+    let mut table = empty_table();
+    table.set_header(["id", "of", "since", "bytes", "why it was set aside; why it is not needed"]);
     for letter in found {
         let why = format!("{}; {}", letter.why, letter.not_needed);
-        table.add_row([&letter.id, &since(letter), &letter.bytes.to_string(), &why]);
+        let of = letter.projection.to_owned();
+        table.add_row([&letter.id, &of, &since(letter), &letter.bytes.to_string(), &why]);
     }
-    if let Some(column) = table.column_mut(2) {
+    if let Some(column) = table.column_mut(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
@@ -92,6 +99,7 @@ fn table(found: &[DeadLetter]) -> Table {
 
 fn write_text(output: &mut impl Write, letter: &DeadLetter) -> io::Result<()> {
     writeln!(output, "id          {}", letter.id)?;
+    writeln!(output, "of          {}", letter.projection)?;
     writeln!(output, "since       {}", since(letter))?;
     writeln!(output, "why         {}", letter.why)?;
     writeln!(output, "not needed  {}", letter.not_needed)?;

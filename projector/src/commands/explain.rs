@@ -2,19 +2,18 @@
 
 use std::io::{self, Write};
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, Table};
 use events::explain::Step;
 use events::store::explain::{Question, STREAM_EVENTS_MAX};
 use events::store::{Connections, history};
 use events::{Explanation, Mark, UserId};
 use serde::Serialize;
 
-use super::{CommandError, STATEMENT_TIMEOUT, TABLE_WIDTH};
+use super::{CommandError, STATEMENT_TIMEOUT, empty_table};
 use crate::config::ExplainArguments;
+use crate::feed::read_model::holding::{self, Holding, Holds};
 use crate::output::{print, print_json};
 use crate::projection::OtherHistory;
-use crate::read_model::holding::{self, Holding, Holds};
 
 /// Everything that `explain` shows.
 #[derive(Debug, Serialize)]
@@ -165,10 +164,7 @@ fn write_text(output: &mut impl Write, report: &Report) -> io::Result<()> {
 }
 
 fn table(steps: &[Step]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(TABLE_WIDTH);
+    let mut table = empty_table();
     table.set_header(["at", "recorded (UTC)", "event", ""]);
     for step in steps {
         table.add_row([

@@ -2,23 +2,30 @@
 
 use std::time::Duration;
 
+use events::ProjectionName;
 use events::amqp::Broker;
 use events::lifecycle::Lifecycle;
 use events::metrics;
+use events::projection::{COUNTS, FEED, PROJECTIONS};
 use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::hops::Recorder;
 use events::store::schema::Schema;
+use events::store::{Connections, Database};
 use events::trace::Exporting;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::CommandError;
+use crate::bounds::Bounds;
 use crate::config::RunArguments;
 use crate::consume;
 use crate::consume::lead::Lead;
+use crate::counts::Counts;
+use crate::feed::HomeFeeds;
 use crate::metrics::OF_THE_PROJECTOR;
-use crate::projection::Projection;
+use crate::projection::{Projection, ProjectionError, ReadModel};
 
-/// Connections to each database: one at work, one to look from.
+/// Connections of a projection to each database: one at work, one to look from.
 const CONNECTIONS: usize = 2;
 
 /// The most that a look at either database may take: a page of the log, the checkpoint. What is
@@ -37,7 +44,7 @@ const STAGES: usize = 2;
 pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
     let log_database = arguments.databases.log_database()?.with_statement_timeout(LOOK_TIMEOUT);
     // A lost tail is found as a gap and replayed.
-    let feed_database = arguments
+    let database = arguments
         .databases
         .feed_database()?
         .with_settings([("synchronous_commit", "off")])
@@ -48,35 +55,79 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
     if let Some(address) = arguments.metrics_bind {
         metrics::start(OF_THE_PROJECTOR, Some(address))?;
     }
-    let log = log_database.connect(CONNECTIONS).await?;
-    let feed = feed_database.connect(CONNECTIONS).await?;
+    let asked = arguments.projections;
+    let runs = |projection: ProjectionName| asked.is_empty() || asked.contains(&projection);
+    let all = PROJECTIONS.into_iter().filter(|projection| runs(*projection)).count();
+    let log = log_database.connect(all * CONNECTIONS).await?;
     let shutdown = shutdown_on_signal().map_err(CommandError::Signals)?;
-
-    Schema::Feed.migrate(&feed).await?;
-    // The api makes the log; a projector that is started first waits for it.
-    Schema::Log.until_current(&log, "waiting for the api to make the log", &shutdown).await?;
-    let (recorder, recording) = Recorder::new(feed_database.connections(1));
-    let projection = Projection::new(log.clone(), feed, arguments.feeds.bounds(), shutdown.clone())
-        .recording(recorder);
-    // Processes of two machines may have one name and number.
-    let name = format!("{} {}", instance_name("projector"), Uuid::now_v7().simple());
-    let lead = Lead::new(feed_database.connections(1), name);
+    let bounds = arguments.feeds.bounds();
+    let parts = Parts { log, database, broker, bounds, shutdown: shutdown.clone() };
     let lifecycle = Lifecycle::new(shutdown, STAGES);
-    let (stop, leading) = (lifecycle.stop(WORK), lead.clone());
-    lifecycle.start(WORK, "the projector", async move {
-        consume::run(&projection, &log, &leading, &broker, &stop).await
-    });
-    let stop = lifecycle.stop(LEAD);
-    lifecycle.start(LEAD, "keeping the lead", async move {
-        lead.keep(stop).await;
-        Ok(())
-    });
-    let stop = lifecycle.stop(WORK);
-    lifecycle.start(WORK, "recording hops", async move {
-        recording.run(stop).await;
-        Ok(())
-    });
+
+    if runs(FEED) {
+        let database = parts.home_of::<HomeFeeds>().await?;
+        let (recorder, recording) = Recorder::new(database.connections(1));
+        let stop = lifecycle.stop(WORK);
+        lifecycle.start(WORK, "recording hops", async move {
+            recording.run(stop).await;
+            Ok(())
+        });
+        let record = |writer: HomeFeeds| writer.recording(recorder);
+        parts.start(&lifecycle, &database, record).await?;
+    }
+    if runs(COUNTS) {
+        let database = parts.home_of::<Counts>().await?;
+        parts.start(&lifecycle, &database, |counts: Counts| counts).await?;
+    }
     lifecycle.until_stopped().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What each projection is made of.
+struct Parts {
+    log: Connections,
+    database: Database,
+    broker: Broker,
+    bounds: Bounds,
+    shutdown: CancellationToken,
+}
+
+impl Parts {
+    /// Where the tables of `M` are, once they are there.
+    async fn home_of<M: ReadModel>(&self) -> Result<Database, CommandError> {
+        let database = self.database.clone().of(M::LAYOUT.projection);
+        M::LAYOUT.schema.migrate(&database.connect(1).await?).await?;
+        Ok(database)
+    }
+
+    /// Starts the projection into what `finish` makes of the read model in `database`.
+    async fn start<M: ReadModel>(
+        &self,
+        lifecycle: &Lifecycle<ProjectionError>,
+        database: &Database,
+        finish: impl FnOnce(M) -> M,
+    ) -> Result<(), CommandError> {
+        let Self { log, broker, shutdown, .. } = self;
+        // The api makes the log; a projector that is started first waits for it.
+        Schema::Log.until_current(log, "waiting for the api to make the log", shutdown).await?;
+        let name = M::LAYOUT.projection.name;
+        let connections = database.connect(CONNECTIONS).await?;
+        let model = finish(M::at(&connections, self.bounds, shutdown));
+        let projection = Projection::new(log.clone(), connections, model);
+        // Processes of two machines may have one name and number.
+        let instance = format!("{} {}", instance_name("projector"), Uuid::now_v7().simple());
+        let lead = Lead::new(M::LAYOUT.projection, database.connections(1), instance);
+        let (stop, leading) = (lifecycle.stop(WORK), lead.clone());
+        let (log, broker) = (log.clone(), broker.clone());
+        lifecycle.start(WORK, name, async move {
+            consume::run(&projection, &log, &leading, &broker, &stop).await
+        });
+        let stop = lifecycle.stop(LEAD);
+        lifecycle.start(LEAD, "keeping the lead", async move {
+            lead.keep(stop).await;
+            Ok(())
+        });
+        Ok(())
+    }
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use console::Term;
 use events::amqp::Broker;
+use events::projection::COUNTS;
 use events::runtime::shutdown_on_signal;
-use events::store::Connections;
 
 use super::{CommandError, STATEMENT_TIMEOUT};
 use crate::config::StatusArguments;
 use crate::output::{print, print_json, print_json_line};
 use crate::projection::OtherHistory;
-use look::{Status, look};
+use look::{Looking, Status};
 
 /// Prints how far everything is: once, or again and again.
 ///
@@ -31,9 +31,10 @@ pub async fn status(arguments: StatusArguments) -> Result<(), CommandError> {
     let broker = Broker::parse(&arguments.amqp_url)?;
     let behind_after = arguments.behind_after as f64;
     let (log, feed) = (log_database.connections(1), feed_database.connections(1));
-    let looking = Looking { log, feed, broker, behind_after };
+    let counts = feed_database.clone().of(COUNTS).connections(1);
+    let looking = Looking { log, feed, counts, broker, behind_after };
     if let Some(seconds) = arguments.watch {
-        return looking.watch(Duration::from_secs(seconds), arguments.json).await;
+        return watch(&looking, Duration::from_secs(seconds), arguments.json).await;
     }
     log_database.connect(1).await?.close_idle();
     feed_database.connect(1).await?.close_idle();
@@ -47,42 +48,28 @@ pub async fn status(arguments: StatusArguments) -> Result<(), CommandError> {
     status.verdict(behind_after)
 }
 
-/// Where to look.
-struct Looking {
-    log: Connections,
-    feed: Connections,
-    broker: Broker,
-    behind_after: f64,
-}
-
-impl Looking {
-    async fn look(&self) -> Result<Status, CommandError> {
-        look(&self.log, &self.feed, &self.broker, self.behind_after).await
-    }
-
-    /// Looks again and again until it is asked to stop. What cannot be looked at is said in its place: that is when
-    /// one wants to watch.
-    async fn watch(&self, every: Duration, json: bool) -> Result<(), CommandError> {
-        let stop = shutdown_on_signal().map_err(CommandError::Signals)?;
-        let screen = stdout().is_terminal().then(Term::stdout);
-        while !stop.is_cancelled() {
-            let found = tokio::select! {
-                found = self.look() => found,
-                () = stop.cancelled() => return Ok(()),
-            };
-            match found {
-                Ok(status) if json => print_json_line(&status),
-                Ok(status) => show(screen.as_ref(), &table::of(&status)),
-                Err(error) if json => tracing::warn!(%error, "could not look"),
-                Err(error) => show(screen.as_ref(), &format!("could not look: {error}\n")),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(every) => {}
-                () = stop.cancelled() => {}
-            }
+/// Looks again and again until it is asked to stop. What cannot be looked at is said in its place: that is when one wants to
+/// watch.
+async fn watch(looking: &Looking, every: Duration, json: bool) -> Result<(), CommandError> {
+    let stop = shutdown_on_signal().map_err(CommandError::Signals)?;
+    let screen = stdout().is_terminal().then(Term::stdout);
+    while !stop.is_cancelled() {
+        let found = tokio::select! {
+            found = looking.look() => found,
+            () = stop.cancelled() => return Ok(()),
+        };
+        match found {
+            Ok(status) if json => print_json_line(&status),
+            Ok(status) => show(screen.as_ref(), &table::of(&status)),
+            Err(error) if json => tracing::warn!(%error, "could not look"),
+            Err(error) => show(screen.as_ref(), &format!("could not look: {error}\n")),
         }
-        Ok(())
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = stop.cancelled() => {}
+        }
     }
+    Ok(())
 }
 
 /// Prints `text` in the place of what was there before, or below it where there is no screen.
@@ -98,12 +85,15 @@ fn show(screen: Option<&Term>, text: &str) {
 impl Status {
     /// What a monitor should know of.
     fn verdict(&self, behind_after: f64) -> Result<(), CommandError> {
-        let Self { relay, feed, .. } = self;
-        if !feed.is_of_this_log {
-            return Err(OtherHistory(feed.mark).into());
+        for found in self.projections() {
+            if !found.is_of_this_log {
+                return Err(OtherHistory(found.mark).into());
+            }
         }
+        let projections =
+            self.projections().map(|found| (found.projection.name, found.lag_seconds));
         for (what, seconds) in
-            [("the relay", relay.lag_seconds), ("the read model", feed.lag_seconds)]
+            std::iter::once(("the relay", self.relay.lag_seconds)).chain(projections)
         {
             if seconds > behind_after {
                 return Err(CommandError::Behind { what, seconds });

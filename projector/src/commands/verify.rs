@@ -2,11 +2,14 @@
 
 use std::io::{self, Write};
 
+use events::projection::{COUNTS, FEED, PROJECTIONS};
+use events::store::Connections;
 use events::store::database::PLANNED_EACH_TIME;
 use indicatif::HumanCount;
 
 use super::CommandError;
 use crate::config::VerifyArguments;
+use crate::counts;
 use crate::output::{print, print_json};
 use crate::progress::{Phase, Progress, Reporter};
 use crate::verify::{self, Report};
@@ -22,37 +25,68 @@ pub async fn verify(arguments: VerifyArguments) -> Result<(), CommandError> {
     // All of the log and all accounts are read, so that reading whole tables is right.
     let log_database = arguments.databases.log_database()?.with_settings(PLANNED_EACH_TIME);
     let log = log_database.connect(CONNECTIONS).await?;
-    let feed_database = arguments.databases.feed_database()?.with_settings(verify::settings());
-    let feed = feed_database.connect(CONNECTIONS).await?;
-
     let progress = Progress::starting(Phase::CheckLog);
     let reporter = (!arguments.json).then(|| Reporter::start(progress.clone(), None));
-    let report = verify::verify(&log, &feed, arguments.differences, &progress).await;
+    let reports = reports(&arguments, &log, &progress).await;
     progress.end();
     if let Some(reporter) = reporter {
         reporter.stop().await;
     }
-    let report = report?;
+    let reports = reports?;
     if arguments.json {
-        print_json(&report);
+        print_json(&reports);
     } else {
-        print_differences(&report);
-        print(|output| write_counts(output, &report));
+        for report in &reports {
+            print_differences(report);
+            print(|output| write_counts(output, report));
+        }
     }
-    if report.is_clean() { Ok(()) } else { Err(CommandError::Differs(report.differences)) }
+    let differences = reports.iter().map(|report| report.differences).sum();
+    if differences == 0 { Ok(()) } else { Err(CommandError::Differs(differences)) }
+}
+
+/// Of each projection that was asked for.
+async fn reports(
+    arguments: &VerifyArguments,
+    log: &Connections,
+    progress: &Progress,
+) -> Result<Vec<Report>, CommandError> {
+    let database = arguments.databases.feed_database()?;
+    let (asked, listed) = (&arguments.projections, arguments.differences);
+    let mut reports = Vec::new();
+    for projection in PROJECTIONS {
+        if !asked.is_empty() && !asked.contains(&projection) {
+            continue;
+        }
+        let database = database.clone().of(projection);
+        let compared = if projection == COUNTS {
+            let connections = database.connect(1).await?;
+            counts::compare(log, &connections, listed, progress).await
+        } else {
+            let feed = database.with_settings(verify::settings()).connect(CONNECTIONS).await?;
+            verify::verify(log, &feed, listed, progress).await
+        };
+        reports.push(compared?);
+    }
+    Ok(reports)
 }
 
 fn write_counts(output: &mut impl Write, report: &Report) -> io::Result<()> {
     writeln!(
         output,
-        "compared generation {} at position {}: {} events, {} users, {} tweets, {} follows, {} feed rows",
+        "compared {}, generation {} at position {}: {} events, {} users, {} tweets, {} follows{}",
+        report.projection,
         report.generation,
         report.position,
         HumanCount(report.events),
         HumanCount(report.users),
         HumanCount(report.tweets),
         HumanCount(report.follows),
-        HumanCount(report.feed_rows),
+        if report.projection == FEED.name {
+            format!(", {} feed rows", HumanCount(report.feed_rows))
+        } else {
+            String::new()
+        },
     )?;
     if report.is_clean() { writeln!(output, "no differences") } else { Ok(()) }
 }

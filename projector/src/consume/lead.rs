@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use events::ProjectionName;
 use events::store::{Connections, NEWEST_ONE, interval, late};
 use metrics::gauge;
 use sqlx::PgExecutor;
@@ -52,18 +53,19 @@ pub struct Led {
 /// A projector's own view of the lead. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Lead {
-    feed: Connections,
+    projection: ProjectionName,
+    database: Connections,
     name: String,
     held: watch::Sender<bool>,
     follows: watch::Sender<Follows>,
 }
 
 impl Lead {
-    /// The lead of the read model behind `feed`, for a projector that calls itself `name`, as nobody else does.
+    /// The lead of `projection`, whose tables `database` finds, for a projector that calls itself `name`, as nobody else does.
     #[must_use]
-    pub fn new(feed: Connections, name: String) -> Self {
+    pub fn new(projection: ProjectionName, database: Connections, name: String) -> Self {
         let (held, follows) = (watch::Sender::new(false), watch::Sender::new(Follows::Messages));
-        Self { feed, name, held, follows }
+        Self { projection, database, name, held, follows }
     }
 
     /// Takes the lead when nobody has it and renews it, until `stop` is cancelled; then gives it up.
@@ -81,9 +83,11 @@ impl Lead {
             }
             let holds = Instant::now() < holds_until;
             self.held.send_replace(holds);
-            gauge!(LEADING.name).set(f64::from(u8::from(holds)));
+            gauge!(LEADING.name, "projection" => self.projection.name)
+                .set(f64::from(u8::from(holds)));
             if said.replace(holds) != Some(holds) {
-                tracing::info!("{}", if holds { "this projector leads" } else { "standing by" });
+                let what = if holds { "this projector leads" } else { "standing by" };
+                tracing::info!(projection = self.projection.name, "{what}");
             }
             tokio::select! {
                 () = sleep(LEASE_CHECK) => {}
@@ -94,7 +98,7 @@ impl Lead {
         }
         self.held.send_replace(false);
         // Best effort: without it the lease runs out by itself.
-        let released = timeout(RELEASE_TIMEOUT, release(&self.feed, &self.name)).await;
+        let released = timeout(RELEASE_TIMEOUT, release(&self.database, &self.name)).await;
         if let Err(error) = released.unwrap_or_else(|_| Err(late(RELEASE_TIMEOUT))) {
             tracing::debug!(%error, "the lead was not given up and will run out");
         }
@@ -106,7 +110,7 @@ impl Lead {
     /// [`sqlx::Error`] when the database is away.
     pub async fn hold(&self) -> Result<bool, sqlx::Error> {
         let follows = *self.follows.borrow();
-        timeout(LEASE, hold(&self.feed, &self.name, follows))
+        timeout(LEASE, hold(&self.database, &self.name, follows))
             .await
             .unwrap_or_else(|_| Err(late(LEASE)))
     }

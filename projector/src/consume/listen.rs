@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use events::ProjectionName;
 use events::amqp::{self, Broker, BrokerError};
 use events::retry::{Failure, Retry};
 use events::store::{Connections, outbox};
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::consume::subscription::{Batch, Subscription};
 use crate::metrics::BROKER_CONNECTED;
 
-/// How long a subscription may take to come about, topology and all.
+/// How long a subscription may take to come about once there is a connection, topology and all.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A queue that the broker has not been able to use for so long will never be: far longer than a broker takes to start.
@@ -48,11 +49,11 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Begins to listen to `broker`; `log` knows the key by which messages are signed.
-    pub(crate) fn start(broker: &Broker, log: &Connections) -> Self {
+    pub(crate) fn start(broker: &Broker, log: &Connections, projection: ProjectionName) -> Self {
         let (sender, batches) = mpsc::channel(WAITING_MAX);
         let (stop, missed) = (CancellationToken::new(), Arc::new(Notify::new()));
-        let listening =
-            listen(broker.clone(), log.clone(), sender, Arc::clone(&missed), stop.clone());
+        let source = Source { broker: broker.clone(), log: log.clone(), projection };
+        let listening = listen(source, sender, Arc::clone(&missed), stop.clone());
         Self { batches, missed, stop, task: tokio::spawn(listening) }
     }
 
@@ -80,9 +81,15 @@ impl Listener {
     }
 }
 
-async fn listen(
+/// Whom to listen to.
+struct Source {
     broker: Broker,
     log: Connections,
+    projection: ProjectionName,
+}
+
+async fn listen(
+    source: Source,
     batches: mpsc::Sender<Batch>,
     missed: Arc<Notify>,
     stop: CancellationToken,
@@ -90,15 +97,16 @@ async fn listen(
     let mut retry = Retry::new("listening to RabbitMQ");
     let mut unusable_since = None;
     while !stop.is_cancelled() {
-        let end = session(&broker, &log, &batches, &missed, &stop, &mut unusable_since).await;
-        gauge!(BROKER_CONNECTED.name).set(0.0);
+        let began = Instant::now();
+        let end = session(&source, &batches, &missed, &stop, &mut unusable_since).await;
+        gauge!(BROKER_CONNECTED.name, "projection" => source.projection.name).set(0.0);
         let Err(mut error) = end else { return };
-        if matches!(&error, ListenError::Broker(error) if error.is_internal()) {
-            let since = *unusable_since.get_or_insert_with(Instant::now);
+        if matches!(&error, ListenError::Broker(error) if error.is_of_a_queue()) {
+            let since = *unusable_since.get_or_insert(began);
             if since.elapsed() >= UNUSABLE_AFTER {
                 unusable_since = None;
                 tokio::select! {
-                    renewed = timeout(OPEN_TIMEOUT, renew_queue(&broker)) => match renewed {
+                    renewed = timeout(OPEN_TIMEOUT, renew_queue(&source)) => match renewed {
                         Ok(Ok(())) => continue,
                         Ok(Err(why)) => error = why.into(),
                         Err(_) => error = BrokerError::Timeout.into(),
@@ -115,38 +123,43 @@ async fn listen(
 }
 
 /// The queue is there and cannot be used.
-async fn renew_queue(broker: &Broker) -> Result<(), BrokerError> {
+async fn renew_queue(source: &Source) -> Result<(), BrokerError> {
+    let Source { broker, projection, .. } = source;
     tracing::warn!(
         "RabbitMQ cannot use {} and has not been able to for {} s; it is deleted and declared anew",
-        amqp::FEED_QUEUE,
+        projection.queue,
         UNUSABLE_AFTER.as_secs()
     );
     let connection = broker.connect("rookery projector: mending a queue").await?;
-    amqp::renew_feed_queue(&connection.create_channel().await?).await?;
+    let channel = connection.create_channel().await?;
+    amqp::renew_queue(&channel, *projection).await?;
     connection.close(200, "done".into()).await?;
     Ok(())
 }
 
 async fn session(
-    broker: &Broker,
-    log: &Connections,
+    source: &Source,
     batches: &mpsc::Sender<Batch>,
     missed: &Notify,
     stop: &CancellationToken,
     unusable_since: &mut Option<Instant>,
 ) -> Result<(), ListenError> {
+    let Source { broker, log, projection } = source;
     let key = tokio::select! {
         key = outbox::slice_key(log) => key?,
         () = stop.cancelled() => return Ok(()),
     };
+    let opening = async {
+        let connection = Subscription::connect(broker, *projection).await?;
+        let opened = timeout(OPEN_TIMEOUT, Subscription::open(connection, *projection)).await;
+        opened.unwrap_or(Err(BrokerError::QueueSilent))
+    };
     let mut subscription = tokio::select! {
-        opened = timeout(OPEN_TIMEOUT, Subscription::open(broker)) => {
-            opened.map_err(|_| BrokerError::Timeout)??
-        }
+        opened = opening => opened?,
         () = stop.cancelled() => return Ok(()),
     };
-    gauge!(BROKER_CONNECTED.name).set(1.0);
-    tracing::info!("subscribed to {}", amqp::FEED_QUEUE);
+    gauge!(BROKER_CONNECTED.name, "projection" => projection.name).set(1.0);
+    tracing::info!("subscribed to {}", projection.queue);
     *unusable_since = None;
     let mut checks = tokio::time::interval(CHECK);
     let listening = async {

@@ -1,10 +1,11 @@
-//! A subscription to the feed's queue: messages in, slices out, and how each message is settled.
+//! A subscription to a projection's queue: messages in, slices out, and how each message is settled.
 
 use std::time::Duration;
 
 use events::amqp::{self, Broker, BrokerError};
+use events::runtime::instance_name;
 use events::slice::{SliceError, SliceKey};
-use events::{Mark, Position, Slice};
+use events::{Mark, Position, ProjectionName, Slice};
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
@@ -24,6 +25,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A consumer on a connection of its own.
 pub(crate) struct Subscription {
+    projection: ProjectionName,
     connection: Connection,
     channel: Channel,
     consumer: Consumer,
@@ -32,6 +34,7 @@ pub(crate) struct Subscription {
 /// Messages that arrived together: what they say, and how to settle them.
 #[derive(Debug)]
 pub(crate) struct Batch {
+    projection: ProjectionName,
     pub slices: Vec<Slice>,
     /// The last position that they have, once they were tried.
     pub end: Option<Position>,
@@ -39,21 +42,29 @@ pub(crate) struct Batch {
 }
 
 impl Subscription {
-    pub(crate) async fn open(broker: &Broker) -> Result<Self, BrokerError> {
-        let name = events::runtime::instance_name("projector");
-        let connection = broker.connect(&name).await?;
+    pub(crate) async fn connect(
+        broker: &Broker,
+        projection: ProjectionName,
+    ) -> Result<Connection, BrokerError> {
+        broker.connect(&name(projection)).await
+    }
+
+    pub(crate) async fn open(
+        connection: Connection,
+        projection: ProjectionName,
+    ) -> Result<Self, BrokerError> {
         let channel = connection.create_channel().await?;
         amqp::declare_topology(&channel).await?;
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
         let consumer = channel
             .basic_consume(
-                amqp::FEED_QUEUE.into(),
-                name.as_str().into(),
+                projection.queue.into(),
+                name(projection).into(),
                 BasicConsumeOptions::default(),
                 FieldTable::default(),
             )
             .await?;
-        Ok(Self { connection, channel, consumer })
+        Ok(Self { projection, connection, channel, consumer })
     }
 
     pub(crate) async fn next(&mut self) -> Result<Delivery, BrokerError> {
@@ -87,7 +98,8 @@ impl Subscription {
         first: Delivery,
         key: &SliceKey,
     ) -> Result<Batch, BrokerError> {
-        let mut batch = Batch { slices: Vec::new(), end: None, deliveries: Vec::new() };
+        let projection = self.projection;
+        let mut batch = Batch { projection, slices: Vec::new(), end: None, deliveries: Vec::new() };
         let mut events = 0;
         let mut next = Some(first);
         while let Some(delivery) = next {
@@ -97,7 +109,7 @@ impl Subscription {
                     batch.slices.push(slice);
                     batch.deliveries.push(delivery);
                 }
-                Err(error) => set_aside(&delivery, &error).await?,
+                Err(error) => set_aside(self.projection, &delivery, &error).await?,
             }
             next = if events < APPLY_MAX_EVENTS {
                 self.next().now_or_never().transpose()?
@@ -121,6 +133,11 @@ impl Subscription {
     }
 }
 
+/// As a person finds it in the RabbitMQ UI.
+fn name(projection: ProjectionName) -> String {
+    instance_name(&format!("projector of {}", projection.name))
+}
+
 impl Batch {
     /// Takes out the slices that end with one of the `foreign` marks: the log has other events there.
     pub(crate) async fn set_foreign_aside(&mut self, foreign: &[Mark]) {
@@ -132,7 +149,7 @@ impl Batch {
         for (slice, delivery) in slices.into_iter().zip(deliveries) {
             if foreign.contains(&slice.mark()) {
                 let error = SliceError::OtherHistory(slice.mark());
-                settled(set_aside(&delivery, &error).await);
+                settled(set_aside(self.projection, &delivery, &error).await);
             } else {
                 self.slices.push(slice);
                 self.deliveries.push(delivery);
@@ -172,13 +189,17 @@ pub(crate) fn decode(delivery: &Delivery, key: &SliceKey) -> Result<Slice, Slice
     Slice::decode(&delivery.data, signature, key)
 }
 
-async fn set_aside(delivery: &Delivery, error: &SliceError) -> Result<(), lapin::Error> {
-    counter!(DEAD_LETTERS.name).increment(1);
+async fn set_aside(
+    projection: ProjectionName,
+    delivery: &Delivery,
+    error: &SliceError,
+) -> Result<(), lapin::Error> {
+    counter!(DEAD_LETTERS.name, "projection" => projection.name).increment(1);
     tracing::warn!(
         %error,
         message.bytes = delivery.data.len(),
         "a message is no slice of the log; it goes to {}",
-        amqp::FEED_DEAD_LETTER_QUEUE
+        projection.dead_letters
     );
     delivery.acker.reject(BasicRejectOptions { requeue: false }).await?;
     Ok(())

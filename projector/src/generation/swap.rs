@@ -11,14 +11,11 @@
 
 use std::time::Duration;
 
-use events::store::{CHECKPOINT_CHANNEL, Fault, SWAP_STANDSTILL_MAX_MS};
+use events::store::{Fault, SWAP_STANDSTILL_MAX_MS};
 use events::{Mark, Position};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{Claim, PREVIOUS, TABLES};
-
-/// Where the live generation goes while its place is taken.
-const OUTGOING: &str = "feed_outgoing";
+use super::{Claim, Layout};
 
 /// How long the swap waits for vacuum and for the projector's transaction. Readers pass meanwhile.
 const QUIET_LOCK_TIMEOUT: &str = "10s";
@@ -79,7 +76,7 @@ impl Claim {
         catch_up: impl AsyncFnOnce(Mark) -> Result<Position, E>,
     ) -> Result<Swapped, SwapError<E>> {
         let mut transaction = self.connection.begin().await?;
-        match swap_within(&mut transaction, incoming, catch_up).await {
+        match swap_within(&mut transaction, self.layout, incoming, catch_up).await {
             Ok(swapped) => {
                 transaction.commit().await?;
                 Ok(swapped)
@@ -95,6 +92,7 @@ impl Claim {
 
 async fn swap_within<E>(
     transaction: &mut PgConnection,
+    layout: Layout,
     incoming: &str,
     catch_up: impl AsyncFnOnce(Mark) -> Result<Position, E>,
 ) -> Result<Swapped, SwapError<E>> {
@@ -102,7 +100,7 @@ async fn swap_within<E>(
 
     wait_at_most(transaction, QUIET_LOCK_TIMEOUT).await?;
     // Sends autovacuum away and keeps it away; nobody else notices.
-    lock(transaction, &live, &TABLES, "share update exclusive").await?;
+    lock(transaction, &live, layout.tables, "share update exclusive").await?;
     // From here on the projector stands still; readers go on.
     lock(transaction, &live, &["checkpoint"], "share row exclusive").await?;
     let reached = sqlx::query_as!(
@@ -116,11 +114,11 @@ async fn swap_within<E>(
             .await
             .map_err(|_| SwapError::Behind)?
             .map_err(SwapError::CatchUp)?;
-    same_release(transaction, &live, incoming).await?;
+    same_release(transaction, layout, &live, incoming).await?;
 
     wait_at_most(transaction, EXCLUSIVE_LOCK_TIMEOUT).await?;
-    lock(transaction, &live, &TABLES, "access exclusive").await?;
-    let swapped = exchange(transaction, &live, incoming).await?;
+    lock(transaction, &live, layout.tables, "access exclusive").await?;
+    let swapped = exchange(transaction, layout, &live, incoming).await?;
     if swapped.position < needed {
         return Err(SwapError::Behind);
     }
@@ -163,12 +161,14 @@ async fn lock(
 /// one was made.
 async fn same_release<E>(
     connection: &mut PgConnection,
+    layout: Layout,
     live: &str,
     incoming: &str,
 ) -> Result<(), SwapError<E>> {
+    let name = layout.projection.name;
     let select = format!(
-        "select (select max(version) from {live}.feed_migrations), \
-                (select max(version) from {incoming}.feed_migrations)"
+        "select (select max(version) from {live}.{name}_migrations), \
+                (select max(version) from {incoming}.{name}_migrations)"
     );
     let (live, incoming): (i64, i64) =
         sqlx::query_as(AssertSqlSafe(select)).fetch_one(connection).await?;
@@ -179,36 +179,41 @@ async fn same_release<E>(
 /// on the old generation has to take over the new one first.
 async fn exchange(
     transaction: &mut PgConnection,
+    layout: Layout,
     live: &str,
     incoming: &str,
 ) -> Result<Swapped, sqlx::Error> {
+    let previous = layout.previous();
+    // Where the live generation is while its place is taken.
+    let outgoing = format!("{}_outgoing", layout.projection.name);
     let mut run = async |statement: String| {
         sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await
     };
-    run(format!("drop schema if exists {OUTGOING} cascade")).await?;
-    run(format!("create schema {OUTGOING}")).await?;
-    for table in TABLES {
-        run(format!("alter table {live}.{table} set schema {OUTGOING}")).await?;
+    run(format!("drop schema if exists {outgoing} cascade")).await?;
+    run(format!("create schema {outgoing}")).await?;
+    for table in layout.tables {
+        run(format!("alter table {live}.{table} set schema {outgoing}")).await?;
         run(format!("alter table {incoming}.{table} set schema {live}")).await?;
     }
     // What else was needed to build it.
     run(format!("drop schema {incoming} cascade")).await?;
-    if incoming != PREVIOUS {
-        run(format!("drop schema if exists {PREVIOUS} cascade")).await?;
+    if incoming != previous {
+        run(format!("drop schema if exists {previous} cascade")).await?;
     }
-    run(format!("alter schema {OUTGOING} rename to {PREVIOUS}")).await?;
+    run(format!("alter schema {outgoing} rename to {previous}")).await?;
 
+    let channel = layout.projection.channel;
     let swap = format!(
         r"
         with old as (
-            update {PREVIOUS}.checkpoint set fence = fence + 1
+            update {previous}.checkpoint set fence = fence + 1
             returning generation, fence
         ), new as (
             update {live}.checkpoint set fence = greatest(checkpoint.fence, old.fence) + 1, moved_at = now()
             from old
             returning checkpoint.generation, checkpoint.position, old.generation as replaced
         )
-        select generation, replaced, position, pg_notify('{CHECKPOINT_CHANNEL}', position::text)::text
+        select generation, replaced, position, pg_notify('{channel}', position::text)::text
         from new
         "
     );

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
 use super::{Moment, Phase, Progress};
-use crate::generation::next_schema;
+use crate::generation::{Layout, next_schema};
 use crate::metrics::{REBUILD_FEED_ROWS, REBUILD_PHASE, REBUILD_PHASE_RATIO, REBUILD_POSITION};
 
 /// How often the bar and the gauges move.
@@ -247,9 +247,12 @@ async fn store(next: &Connections, moment: &Moment) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
-pub async fn stored(feed: &Connections) -> Result<Option<Stored>, sqlx::Error> {
-    let mut lent = feed.lend().await?;
-    let Some(schema) = next_schema(&mut lent).await? else {
+pub async fn stored(
+    connections: &Connections,
+    layout: Layout,
+) -> Result<Option<Stored>, sqlx::Error> {
+    let mut lent = connections.lend().await?;
+    let Some(schema) = next_schema(&mut lent, layout).await? else {
         lent.give_back();
         return Ok(None);
     };

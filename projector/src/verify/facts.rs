@@ -28,9 +28,10 @@ pub(super) async fn compare(
     tables
         .read(|fact| digest.add(&fact), Some(&mut *differences))
         .await
-        .map_err(VerifyError::Feed)?;
+        .map_err(VerifyError::ReadModel)?;
     let rows = tables.rows;
-    if rows.later > 0 && checkpoint::load(feed).await.map_err(VerifyError::Feed)? == checkpoint {
+    if rows.later > 0 && checkpoint::load(feed).await.map_err(VerifyError::ReadModel)? == checkpoint
+    {
         let what = format!("{} rows come from after position {}", rows.later, checkpoint.position);
         differences.add(Part::Checkpoint, what, Vec::new());
     }
@@ -55,7 +56,7 @@ async fn list(
             found.insert(fact);
         }
     };
-    tables.read(keep, None).await.map_err(VerifyError::Feed)?;
+    tables.read(keep, None).await.map_err(VerifyError::ReadModel)?;
     let mut due = BTreeSet::new();
     let (mut after, to) = (Position::START, tables.to());
     loop {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use events::Position;
+use events::projection::FEED;
 use serde::Serialize;
 
 /// A part of the whole, as it is listed.
@@ -17,6 +18,7 @@ pub enum Part {
     Follows,
     Feeds,
     Floors,
+    Counts,
 }
 
 /// One thing that is not as the log says.
@@ -41,8 +43,10 @@ pub struct Explaining {
 /// What was compared and what was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
+    /// Which projection was compared.
+    pub projection: &'static str,
     pub generation: i32,
-    /// The checkpoint as of which the read model was compared.
+    /// The checkpoint as of which it was compared.
     pub position: Position,
     pub events: u64,
     pub users: u64,
@@ -57,13 +61,25 @@ pub struct Report {
 
 /// The differences so far: all are counted, the first are kept.
 #[derive(Debug)]
-pub(super) struct Differences {
+pub(crate) struct Differences {
     pub counted: u64,
     pub listed: Vec<Difference>,
     limit: usize,
 }
 
 impl Report {
+    /// How many rows of what the projection is there for were compared.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        if self.projection == FEED.name { self.feed_rows } else { self.users }
+    }
+
+    /// What those rows are.
+    #[must_use]
+    pub fn unit(&self) -> &'static str {
+        if self.projection == FEED.name { "feed rows" } else { "users" }
+    }
+
     /// Whether everything is as the log says.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
@@ -72,11 +88,11 @@ impl Report {
 }
 
 impl Differences {
-    pub(super) fn up_to(limit: usize) -> Self {
+    pub(crate) fn up_to(limit: usize) -> Self {
         Self { counted: 0, listed: Vec::new(), limit }
     }
 
-    pub(super) fn add(&mut self, part: Part, what: String, streams: Vec<String>) {
+    pub(crate) fn add(&mut self, part: Part, what: String, streams: Vec<String>) {
         self.counted += 1;
         if self.listed.len() < self.limit {
             self.listed.push(Difference { part, what, streams, event: None });
@@ -84,7 +100,7 @@ impl Differences {
     }
 
     /// Counts `more` that are not listed one by one.
-    pub(super) fn add_unlisted(&mut self, more: u64) {
+    pub(crate) fn add_unlisted(&mut self, more: u64) {
         self.counted += more;
     }
 }
@@ -100,6 +116,7 @@ impl fmt::Display for Part {
             Self::Follows => "follows",
             Self::Feeds => "feeds",
             Self::Floors => "floors",
+            Self::Counts => "counts",
         })
     }
 }

@@ -67,12 +67,13 @@ async fn trouble_of_the_read_model_makes_no_dead_letters() {
     rename("feed_items_aside", "feed_items").await;
     system.every_feed_is_exact().await;
     let subscribed = system.projector.log();
-    let subscribed = subscribed.iter().filter(|line| line.contains("subscribed to")).count();
+    let subscribed =
+        subscribed.iter().filter(|line| line.contains("subscribed to rookery.feed")).count();
     assert_eq!(subscribed, 1, "the message was held all the while");
-    assert_eq!(system.vhost.depth(FEED_DEAD_LETTER_QUEUE).await, Some(0));
+    assert_eq!(system.vhost.depth(FEED.dead_letters).await, Some(0));
     assert!(system.head().await.0 >= tweet.0);
     // It was acknowledged when it was applied: nothing comes back.
     system.projector.kill().await;
-    assert_eq!(system.vhost.depth(FEED_QUEUE).await, Some(0));
+    assert_eq!(system.vhost.depth(FEED.queue).await, Some(0));
     system.stop().await;
 }

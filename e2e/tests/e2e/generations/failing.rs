@@ -9,9 +9,10 @@ use e2e::until;
 use events::Position;
 use projector::bounds::Bounds;
 use projector::checkpoint;
+use projector::feed::{Feeds, HomeFeeds};
 use projector::generation::{self, Aside, GenerationError, Incoming};
-use projector::projection::Projection;
-use projector::rebuild::RebuildError;
+use projector::projection::ReadModel;
+use projector::rebuild::{Built, RebuildError};
 use projector::verify::Facts;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -37,19 +38,21 @@ async fn killed_at_any_point_a_rebuild_changes_nothing_and_the_next_one_cleans_u
     let mut holder = lent.begin().await.unwrap();
     sqlx::query("lock table events in access exclusive mode").execute(&mut *holder).await.unwrap();
     let mut rebuild = Process::start("projector", &["rebuild"], &variables);
-    until("the next generation is begun", async || generation::aside(&system.log).await.ok()?.next)
-        .await;
+    until("the next generation is begun", async || {
+        generation::aside(&system.log, HomeFeeds::LAYOUT).await.ok()?.next
+    })
+    .await;
     rebuild.kill().await;
     holder.rollback().await.unwrap();
     system.client.tweet(ada, "after the first").await;
     system.every_feed_is_exact().await;
-    assert_eq!(status().await["rebuild"]["by"], Value::Null, "it was left unfinished");
+    assert_eq!(status().await["feed"]["rebuild"]["by"], Value::Null, "it was left unfinished");
 
     // In the swap.
     let reader = reading(&system.log, "feed_items").await;
     let mut rebuild = Process::start("projector", &["rebuild"], &variables);
     until_swapping(&system.log).await;
-    assert!(status().await["rebuild"]["by"].as_str().unwrap().contains("rookery rebuild"));
+    assert!(status().await["feed"]["rebuild"]["by"].as_str().unwrap().contains("rookery rebuild"));
     rebuild.kill().await;
     drop(reader);
     system.client.tweet(ada, "after the second").await;
@@ -62,9 +65,9 @@ async fn killed_at_any_point_a_rebuild_changes_nothing_and_the_next_one_cleans_u
     })
     .await;
     assert!(String::from_utf8_lossy(&last.stdout).contains("generation 2 is live"));
-    let aside = generation::aside(&system.log).await.unwrap();
+    let aside = generation::aside(&system.log, HomeFeeds::LAYOUT).await.unwrap();
     assert_eq!(aside, Aside { next: None, previous: Some(1) });
-    assert_eq!(status().await["rebuild"], Value::Null);
+    assert_eq!(status().await["feed"]["rebuild"], Value::Null);
     system.every_feed_is_exact().await;
     system.stop().await;
 }
@@ -83,7 +86,7 @@ async fn asked_to_stop_a_rebuild_leaves_nothing_behind() {
         rebuild.log().last()?.contains(words).then_some(())
     })
     .await;
-    assert_eq!(generation::aside(&system.log).await.unwrap(), Aside::default());
+    assert_eq!(generation::aside(&system.log, HomeFeeds::LAYOUT).await.unwrap(), Aside::default());
     drop(reader);
     system.stop().await;
 }
@@ -94,7 +97,7 @@ async fn a_generation_that_differs_from_the_log_does_not_go_live() {
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
     let log = given(&pool, history(&mut StdRng::seed_from_u64(5), 300)).await;
-    let projection = Projection::new(
+    let projection = Feeds::of_feeds(
         pool.clone(),
         pool.clone(),
         Bounds::keeping(KEPT),
@@ -107,7 +110,7 @@ async fn a_generation_that_differs_from_the_log_does_not_go_live() {
     let mut claim = claim(&database).await;
     let Incoming { schema, database: incoming } = claim.make_next().await.unwrap();
     let next = incoming.connect(2).await.unwrap();
-    let wrong = Projection::new(
+    let wrong = Feeds::of_feeds(
         pool.clone(),
         next.clone(),
         Bounds::keeping(KEPT),
@@ -122,7 +125,12 @@ async fn a_generation_that_differs_from_the_log_does_not_go_live() {
     assert_eq!(sqlx::query(lose).execute(&next).await.unwrap().rows_affected(), 1);
 
     let error = rebuild(&pool)
-        .put_live(&mut claim, &schema, &next, checkpoint, Facts::default())
+        .put_live::<HomeFeeds>(
+            &mut claim,
+            &schema,
+            &next,
+            Built { checkpoint, facts: Facts::default() },
+        )
         .await
         .unwrap_err();
     let RebuildError::Differs(report) = error else { panic!("{error}") };
@@ -145,10 +153,10 @@ async fn a_full_disk_is_named_and_nothing_is_left_of_the_attempt() {
     ] {
         sqlx::query(statement).execute(&pool).await.unwrap();
     }
-    let error = rebuild(&pool).run(claim(&database).await).await.unwrap_err();
+    let error = rebuild(&pool).run::<HomeFeeds>(claim(&database).await).await.unwrap_err();
     assert!(matches!(error, RebuildError::DiskFull(_)), "{error}");
     assert!(error.to_string().contains("No space left on device"), "{error}");
-    assert_eq!(generation::aside(&pool).await.unwrap(), Aside::default());
+    assert_eq!(generation::aside(&pool, HomeFeeds::LAYOUT).await.unwrap(), Aside::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,6 +181,6 @@ async fn of_two_rebuilds_the_second_says_who_is_at_it() {
 async fn without_a_generation_before_there_is_no_rollback() {
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
-    let error = rebuild(&pool).roll_back(claim(&database).await).await.unwrap_err();
+    let error = rebuild(&pool).roll_back::<HomeFeeds>(claim(&database).await).await.unwrap_err();
     assert!(matches!(error, RebuildError::Generation(GenerationError::NoPrevious)), "{error}");
 }

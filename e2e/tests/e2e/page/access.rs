@@ -51,9 +51,11 @@ async fn everything_is_done_by_keyboard_alone() {
     browser.types(enter.clone()).await;
     browser.sees("h1", "ada").await;
     browser.sees(".follow", "Following").await;
+    browser.sees(".counts", "1 tweet · 1 follower · 0 following").await;
     to("button", "Following ada").await;
     browser.types(enter.clone()).await;
     browser.sees(".follow[aria-pressed=false]", "Follow").await;
+    browser.sees(".counts", "1 tweet · 0 followers · 0 following").await;
     to("tab", "Tweets").await;
     browser.types(Key::Right).await;
     browser.sees("[role=tabpanel]", "Nobody follows them yet").await;

@@ -1,12 +1,11 @@
 //! What was found, as a table in 80 columns.
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table};
-use events::amqp;
+use comfy_table::{Cell, CellAlignment, Color, Table};
+use events::ProjectionName;
 
-use super::look::{RebuildStatus, Status};
+use super::look::{ProjectionStatus, RebuildStatus, Status};
 use super::wrong::Wrong;
-use crate::commands::TABLE_WIDTH;
+use crate::commands::empty_table;
 use crate::progress::Stored;
 
 /// What was found, and below it what is wrong.
@@ -20,7 +19,7 @@ pub fn of(status: &Status) -> String {
 }
 
 fn wrong(wrong: &[Wrong]) -> Table {
-    let mut table = empty();
+    let mut table = empty_table();
     table.set_header(["what is wrong", "what to do"]);
     for Wrong { what, to_do } in wrong {
         table.add_row([Cell::new(what).fg(Color::Red), Cell::new(to_do)]);
@@ -28,80 +27,72 @@ fn wrong(wrong: &[Wrong]) -> Table {
     table
 }
 
-/// Colours are for terminals, and not where `NO_COLOR` is set (<https://no-color.org>).
-fn empty() -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(TABLE_WIDTH);
-    if console::colors_enabled() {
-        table.enforce_styling();
-    } else {
-        table.force_no_tty();
-    }
-    table
-}
-
 fn facts(status: &Status) -> Table {
-    let Status { log, relay, broker, feed, rebuild, .. } = status;
-    let count = |count: Option<u32>| match (broker.reachable, count) {
-        (false, _) => "broker unreachable".to_owned(),
-        (true, None) => "no such queue".to_owned(),
-        (true, Some(count)) => count.to_string(),
-    };
-    let lag = |events: i64, seconds: f64| format!("{events} events, {seconds:.1} s behind");
-    let mut table = empty();
+    let Status { log, relay, broker, .. } = status;
+    let mut table = empty_table();
     table.set_header(["", "at", ""]);
     let leader = relay.leader.as_deref().unwrap_or("no relay leads");
-    let generation = format!("generation {}", feed.generation);
     table.add_row(["log head", &log.head.to_string(), ""]);
     table.add_row([
         "relay cursor",
         &relay.position.to_string(),
         &format!("{}; {leader}", lag(relay.lag_events, relay.lag_seconds)),
     ]);
-    let queue = broker.error.as_deref().unwrap_or(amqp::FEED_QUEUE);
-    table.add_row(["queue depth", &count(broker.queue_depth), queue]);
-    table.add_row(["dead letters", &count(broker.dead_letters), amqp::FEED_DEAD_LETTER_QUEUE]);
-    table.add_row([
-        "feed checkpoint",
-        &feed.position.to_string(),
-        &format!(
-            "{}; {generation}",
-            if feed.is_of_this_log {
-                lag(feed.lag_events, feed.lag_seconds)
-            } else {
-                "of another history".to_owned()
-            }
-        ),
-    ]);
-    let projector = match (&feed.projector, feed.follows.as_str()) {
+    if let Some(error) = &broker.error {
+        table.add_row(["RabbitMQ", "", error]);
+    }
+    for found in status.projections() {
+        add_projection(&mut table, found, broker.reachable);
+    }
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn lag(events: i64, seconds: f64) -> String {
+    format!("{events} events, {seconds:.1} s behind")
+}
+
+fn add_projection(table: &mut Table, found: &ProjectionStatus, sees_broker: bool) {
+    let ProjectionName { name, queue, dead_letters, .. } = found.projection;
+    let count = |count: Option<u32>| match (sees_broker, count) {
+        (false, _) => "unknown".to_owned(),
+        (true, None) => "no such queue".to_owned(),
+        (true, Some(count)) => count.to_string(),
+    };
+    table.add_row(["queue depth", &count(found.queues.queue_depth), queue]);
+    table.add_row(["dead letters", &count(found.queues.dead_letters), dead_letters]);
+    let behind = if found.is_of_this_log {
+        lag(found.lag_events, found.lag_seconds)
+    } else {
+        "of another history".to_owned()
+    };
+    let generation = format!("{behind}; generation {}", found.generation);
+    table.add_row([&format!("{name} checkpoint"), &found.position.to_string(), &generation]);
+    let projector = match (&found.projector, found.follows.as_str()) {
         (None, _) => "none leads".to_owned(),
         (Some(name), "log") => {
             format!("follows the log itself: RabbitMQ brings nothing; {name}")
         }
         (Some(name), _) => name.clone(),
     };
-    table.add_row(["projector", "", &projector]);
-    if feed.fan_outs > 0 {
+    table.add_row([&format!("{name} projector"), "", &projector]);
+    if let Some(fan_outs) = found.fan_outs.filter(|count| *count > 0) {
         let what = "tweets that very many read, in all their feeds and not yet all in rows";
-        table.add_row(["fan-outs under way", &feed.fan_outs.to_string(), what]);
+        table.add_row(["fan-outs under way", &fan_outs.to_string(), what]);
     }
-    if let Some(previous) = feed.previous_generation {
+    if let Some(previous) = found.previous_generation {
         table.add_row([
-            "generation before",
+            &format!("{name} generation before"),
             &previous.to_string(),
-            "projector rollback goes back to it",
+            &format!("projector rollback {name} goes back to it"),
         ]);
     }
-    if let Some(rebuild) = rebuild {
+    if let Some(rebuild) = &found.rebuild {
         let (at, what) = rebuild.describe();
-        table.add_row([&format!("generation {}", rebuild.generation), &at, &what]);
+        table.add_row([&format!("{name} generation {}", rebuild.generation), &at, &what]);
     }
-    if let Some(column) = table.column_mut(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 impl RebuildStatus {

@@ -1,9 +1,8 @@
 //! What is wrong, and what to do about it.
 
-use events::amqp::{FEED_DEAD_LETTER_QUEUE, FEED_QUEUE};
 use serde::Serialize;
 
-use super::look::Status;
+use super::look::{ProjectionStatus, Status};
 
 /// Something that is wrong.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -16,35 +15,41 @@ pub struct Wrong {
 /// seconds is not.
 #[must_use]
 pub fn wrong(status: &Status, behind_after: f64) -> Vec<Wrong> {
-    let mut wrong = feeds(status, behind_after);
+    let mut wrong = Vec::new();
+    for found in status.projections() {
+        wrong.extend(projection(found, behind_after));
+    }
     wrong.extend(broker(status, behind_after));
-    wrong.extend(left_over(status));
+    for found in status.projections() {
+        wrong.extend(left_over(found));
+    }
     wrong
 }
 
-fn feeds(status: &Status, behind_after: f64) -> Vec<Wrong> {
-    let feed = &status.feed;
-    if !feed.is_of_this_log {
-        let what = format!("the read model is of another history than the log, at {}", feed.mark);
+fn projection(found: &ProjectionStatus, behind_after: f64) -> Vec<Wrong> {
+    let name = found.projection.name;
+    if !found.is_of_this_log {
+        let what = format!("{name} is of another history than the log, at {}", found.mark);
         return vec![Wrong {
             what,
-            to_do: "look whether DATABASE_URL and FEED_DATABASE_URL belong together; if they do, the log was restored from a backup: \
-                    projector rebuild makes the read model again from it"
-                .to_owned(),
+            to_do: format!(
+                "look whether DATABASE_URL and FEED_DATABASE_URL belong together; if they do, the log was restored from a backup: \
+                 projector rebuild {name} makes it again from that"
+            ),
         }];
     }
     let mut wrong = Vec::new();
-    if feed.projector.is_none() {
+    if found.projector.is_none() {
         wrong.push(Wrong {
-            what: "no projector leads: feeds stand still".to_owned(),
+            what: format!("no projector leads: {name} stands still"),
             to_do: "start projector run; if one runs, its log says what it waits for".to_owned(),
         });
     }
-    if feed.lag_seconds > behind_after {
-        let (events, seconds) = (feed.lag_events, feed.lag_seconds);
+    if found.lag_seconds > behind_after {
+        let (events, seconds) = (found.lag_events, found.lag_seconds);
         wrong.push(Wrong {
-            what: format!("feeds are {events} events and {seconds:.0} s behind"),
-            to_do: "look again (--watch): if the checkpoint moves they catch up, if not the projector's log says why"
+            what: format!("{name} is {events} events and {seconds:.0} s behind"),
+            to_do: "look again (--watch): if the checkpoint moves it catches up, if not the projector's log says why"
                 .to_owned(),
         });
     }
@@ -52,18 +57,18 @@ fn feeds(status: &Status, behind_after: f64) -> Vec<Wrong> {
 }
 
 fn broker(status: &Status, behind_after: f64) -> Vec<Wrong> {
-    let (broker, relay, feed) = (&status.broker, &status.relay, &status.feed);
+    let (broker, relay) = (&status.broker, &status.relay);
     if let Some(error) = &broker.error {
         return vec![Wrong {
             what: error.clone(),
-            to_do: "bring RabbitMQ back; until then commands are accepted and feeds follow the log"
+            to_do: "bring RabbitMQ back; until then commands are accepted and projections follow the log"
                 .to_owned(),
         }];
     }
     let mut wrong = Vec::new();
-    if broker.queue_depth.is_none() {
+    for found in status.projections().filter(|found| found.queues.queue_depth.is_none()) {
         wrong.push(Wrong {
-            what: format!("there is no queue {FEED_QUEUE}"),
+            what: format!("there is no queue {}", found.projection.queue),
             to_do: "the api and the projector each declare it when they reach RabbitMQ; is it the same virtual host?"
                 .to_owned(),
         });
@@ -84,28 +89,36 @@ fn broker(status: &Status, behind_after: f64) -> Vec<Wrong> {
                     .to_owned(),
         });
     }
-    if feed.follows == "log" && feed.projector.is_some() {
-        wrong.push(Wrong {
-            what: "feeds follow the log itself: RabbitMQ does not bring what is in it".to_owned(),
-            to_do: "nothing, if messages come again soon; else look at the queue in RabbitMQ's UI"
-                .to_owned(),
-        });
+    for found in status.projections() {
+        if found.follows == "log" && found.projector.is_some() {
+            let name = found.projection.name;
+            wrong.push(Wrong {
+                what: format!(
+                    "{name} follows the log itself: RabbitMQ does not bring what is in it"
+                ),
+                to_do:
+                    "nothing, if messages come again soon; else look at the queue in RabbitMQ's UI"
+                        .to_owned(),
+            });
+        }
     }
     wrong
 }
 
-fn left_over(status: &Status) -> Vec<Wrong> {
+fn left_over(found: &ProjectionStatus) -> Vec<Wrong> {
     let mut wrong = Vec::new();
-    if let Some(count) = status.broker.dead_letters.filter(|count| *count > 0) {
+    if let Some(count) = found.queues.dead_letters.filter(|count| *count > 0) {
         wrong.push(Wrong {
-            what: format!("messages in {FEED_DEAD_LETTER_QUEUE}: {count}"),
-            to_do: "no feed needs them; projector dead-letters list says what they are".to_owned(),
+            what: format!("messages in {}: {count}", found.projection.dead_letters),
+            to_do: "no projection needs them; projector dead-letters list says what they are"
+                .to_owned(),
         });
     }
-    if let Some(rebuild) = status.rebuild.as_ref().filter(|rebuild| rebuild.by.is_none()) {
+    if let Some(rebuild) = found.rebuild.as_ref().filter(|rebuild| rebuild.by.is_none()) {
+        let name = found.projection.name;
         wrong.push(Wrong {
-            what: format!("generation {} was left unfinished", rebuild.generation),
-            to_do: "it only takes disk; the next projector rebuild removes it".to_owned(),
+            what: format!("generation {} of {name} was left unfinished", rebuild.generation),
+            to_do: format!("it only takes disk; the next projector rebuild {name} removes it"),
         });
     }
     wrong

@@ -8,7 +8,7 @@ use events::TweetId;
 use sqlx::PgConnection;
 
 use crate::changes::{FeedChanges, columns};
-use crate::read_model::floor::ROWS_PER_LOOK;
+use crate::feed::read_model::floor::ROWS_PER_LOOK;
 
 /// What a statement delivered that returns its rows.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub(crate) async fn fan_out(
     if tweets.is_empty() {
         return Ok(0);
     }
-    let done = sqlx::query_file!("src/read_model/feed_items/fan_out.sql", &tweets, &authors)
+    let done = sqlx::query_file!("src/feed/read_model/feed_items/fan_out.sql", &tweets, &authors)
         .execute(transaction)
         .await?;
     Ok(done.rows_affected())
@@ -47,7 +47,7 @@ pub(crate) async fn backfill(
         return Ok(Delivered::default());
     }
     let row = sqlx::query_file!(
-        "src/read_model/feed_items/backfill.sql",
+        "src/feed/read_model/feed_items/backfill.sql",
         &readers,
         &authors,
         ROWS_PER_LOOK - 1,

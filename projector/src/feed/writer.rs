@@ -1,56 +1,52 @@
 //! Writing into the read model, transaction by transaction: events, and fan-outs that go on between them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
+use events::projection::FEED;
 use events::store::Connections;
 use events::store::hops::Recorder;
-use events::trace::{BatchSpan, SpanKind, attribute};
 use events::{Clock, Position, RecordedEvent};
 use tokio_util::sync::CancellationToken;
 
-use super::ProjectionError;
-use super::apply::{Applied, ApplyError, apply};
+use super::apply::{Applied, apply};
 use super::hops::ProjectorHop;
 use super::work::{Counted, FAN_OUTS_BEGUN_MAX, Work, WorkError};
 use crate::bounds::Bounds;
 use crate::checkpoint::Checkpoint;
-use crate::read_model::fan_out::{self, FAN_OUTS_MAX, Stepped};
-
-/// The most that one transaction may take, connection and all: a hundred times what its work is
-/// bounded to. For a server that is gone without a word.
-pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// How long a transaction may still take when the process has to stop. Then it is given up, and done anew by whoever
-/// projects next.
-const STOP_PATIENCE: Duration = Duration::from_secs(4);
+use crate::feed::read_model::fan_out::{self, FAN_OUTS_MAX, Stepped};
+use crate::projection::{ApplyError, InTime, ProjectionError, add_to_traces};
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub struct HomeFeeds {
     feed: Connections,
     bounds: Bounds,
-    shutdown: CancellationToken,
+    in_time: InTime,
     hops: Option<Recorder<ProjectorHop>>,
     /// Until then fan-outs under way wait while there is something else to do.
     fan_outs_rest: Mutex<Option<Instant>>,
     counted: Mutex<Counted>,
 }
 
-impl Writer {
-    pub(super) fn new(feed: Connections, bounds: Bounds, shutdown: CancellationToken) -> Self {
+impl HomeFeeds {
+    /// A writer of `feed` within `bounds`. Once `shutdown` is cancelled no further transaction begins.
+    #[must_use]
+    pub fn new(feed: Connections, bounds: Bounds, shutdown: CancellationToken) -> Self {
         Self {
             feed,
             bounds,
-            shutdown,
+            in_time: InTime::until(shutdown),
             hops: None,
             fan_outs_rest: Mutex::default(),
             counted: Mutex::default(),
         }
     }
 
-    pub(super) fn recording(self, hops: Recorder<ProjectorHop>) -> Self {
+    /// The same, which records in `hops` what it applies.
+    #[must_use]
+    pub fn recording(self, hops: Recorder<ProjectorHop>) -> Self {
         Self { hops: Some(hops), ..self }
     }
 
@@ -73,10 +69,10 @@ impl Writer {
             let (now, later) = events.split_at(count);
             let applying = apply(&self.feed, *checkpoint, now, &work.many_read, self.bounds.kept);
             let Applied { checkpoint: moved, deliveries, applied_at } =
-                self.in_time(applying).await?;
+                self.in_time.run(applying).await?;
             let first = checkpoint.position.next();
             self.record(first, moved.position, received_at, applied_at, deliveries);
-            add_to_traces(now, received_at, deliveries);
+            add_to_traces(FEED, now, received_at);
             *checkpoint = moved;
             events = later;
             if self.fan_outs_are_due() {
@@ -107,7 +103,8 @@ impl Writer {
         }
         let (began, began_at) = (Instant::now(), Clock::system().now());
         let stepping = fan_out::step(&self.feed, *checkpoint, self.bounds);
-        let Stepped { checkpoint: moved, deliveries, applied_at } = self.in_time(stepping).await?;
+        let Stepped { checkpoint: moved, deliveries, applied_at } =
+            self.in_time.run(stepping).await?;
         // No position was applied, so it is one of none.
         self.record(moved.position.next(), moved.position, began_at, applied_at, deliveries);
         *checkpoint = moved;
@@ -139,26 +136,6 @@ impl Writer {
         Ok(())
     }
 
-    /// A transaction, which neither a server that is gone nor a shutdown waits for.
-    async fn in_time<T>(
-        &self,
-        transaction: impl Future<Output = Result<T, impl Into<ApplyError>>>,
-    ) -> Result<T, ProjectionError> {
-        if self.shutdown.is_cancelled() {
-            return Err(ProjectionError::Stopping);
-        }
-        let out_of_time = async {
-            self.shutdown.cancelled().await;
-            tokio::time::sleep(STOP_PATIENCE).await;
-        };
-        tokio::select! {
-            done = tokio::time::timeout(TRANSACTION_TIMEOUT, Box::pin(transaction)) => {
-                Ok(done.map_err(|_| ProjectionError::Silent)?.map_err(Into::into)?)
-            }
-            () = out_of_time => Err(ProjectionError::Stopping),
-        }
-    }
-
     fn record(
         &self,
         first: Position,
@@ -179,15 +156,4 @@ impl Writer {
             });
         }
     }
-}
-
-/// Adds what has just been applied to the traces of `events`.
-fn add_to_traces(events: &[RecordedEvent], received_at: DateTime<Utc>, deliveries: u64) {
-    let attributes = vec![
-        attribute("rookery.transaction.events", events.len().cast_signed() as i64),
-        attribute("rookery.transaction.deliveries", deliveries.cast_signed()),
-    ];
-    let (kind, ended) = (SpanKind::Consumer, Clock::system().now());
-    let span = BatchSpan { kind, name: "apply", began: received_at, ended, attributes };
-    span.add_to_traces_of(events);
 }

@@ -4,46 +4,25 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use events::event::DecodeError;
+use events::projection::FEED;
 use events::store::Connections;
-use events::{Clock, Mark, Position, RecordedEvent, TweetId, UserId};
-use metrics::{counter, histogram};
+use events::{Clock, RecordedEvent, TweetId, UserId};
+use metrics::counter;
 use sqlx::{Connection, PgConnection};
 
 use crate::changes::{Changes, FeedChanges};
-use crate::checkpoint::{self, AdvanceError, Checkpoint, Fenced};
-use crate::metrics::{APPLIED_EVENTS, APPLY, DELIVERIES, EVENT_AGE};
-use crate::projection::work::WorkError;
-use crate::read_model::floor::FannedOut;
-use crate::read_model::{fan_out, feed_items, floor, follows, tweets, users};
-
-/// Why a run was not applied. Nothing of it was, then.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    #[error(transparent)]
-    Fenced(#[from] Fenced),
-    #[error("the read model cannot be written: {0}")]
-    Database(#[from] sqlx::Error),
-    #[error("position {found} follows {after}: the log has a hole")]
-    Hole { after: Position, found: Position },
-}
+use crate::checkpoint::{self, Checkpoint};
+use crate::feed::read_model::floor::FannedOut;
+use crate::feed::read_model::{fan_out, feed_items, floor, follows, tweets, users};
+use crate::feed::work::WorkError;
+use crate::metrics::DELIVERIES;
+use crate::projection::{ApplyError, measure_applied, run_after};
 
 impl From<WorkError> for ApplyError {
     fn from(error: WorkError) -> Self {
         match error {
             WorkError::Decode(error) => Self::Decode(error),
             WorkError::Database(error) => Self::Database(error),
-        }
-    }
-}
-
-impl From<AdvanceError> for ApplyError {
-    fn from(error: AdvanceError) -> Self {
-        match error {
-            AdvanceError::Fenced(error) => Self::Fenced(error),
-            AdvanceError::Database(error) => Self::Database(error),
         }
     }
 }
@@ -82,19 +61,14 @@ pub async fn apply(
     let mut lent = feed.lend().await?;
     let mut transaction = lent.begin().await?;
     let under_way = checkpoint.under_way.or(begun);
-    let moved = checkpoint::advance(&mut *transaction, checkpoint, last, under_way).await?;
+    let moved = checkpoint::advance(&mut *transaction, FEED, checkpoint, last, under_way).await?;
     let deliveries = write(&mut transaction, &changes, &in_feeds, kept, under_way).await?;
     let applied_at = Clock::system().now();
     transaction.commit().await?;
     lent.give_back();
 
-    counter!(APPLIED_EVENTS.name).increment(events.len() as u64);
+    measure_applied(FEED, events, started);
     counter!(DELIVERIES.name).increment(deliveries);
-    histogram!(APPLY.name).record(started.elapsed());
-    if let Some(oldest) = events.first() {
-        let age = (Clock::system().now() - oldest.recorded_at).as_seconds_f64();
-        histogram!(EVENT_AGE.name).record(age.max(0.0));
-    }
     tracing::debug!(
         events = events.len(),
         deliveries,
@@ -122,7 +96,8 @@ pub async fn apply_without_feeds(
     let mut lent = feed.lend().await?;
     let mut transaction = lent.begin().await?;
     let moved =
-        checkpoint::advance(&mut *transaction, checkpoint, last, checkpoint.under_way).await?;
+        checkpoint::advance(&mut *transaction, FEED, checkpoint, last, checkpoint.under_way)
+            .await?;
     write_users_and_tweets(&mut transaction, changes).await?;
     write_follows(&mut transaction, changes, &in_feeds).await?;
     transaction.commit().await?;
@@ -175,16 +150,4 @@ async fn write_follows(
     follows::end(transaction, changes).await?;
     follows::begin(transaction, changes).await?;
     follows::end_of_deleted(transaction, &in_feeds.gone).await
-}
-
-/// The last of `events`; `None` when there are none.
-fn run_after(checkpoint: Position, events: &[RecordedEvent]) -> Result<Option<Mark>, ApplyError> {
-    let mut last = checkpoint;
-    for event in events {
-        if event.position != last.next() {
-            return Err(ApplyError::Hole { after: last, found: event.position });
-        }
-        last = event.position;
-    }
-    Ok(events.last().map(Mark::from))
 }

@@ -117,7 +117,7 @@ pub(crate) async fn trim(
     let (tweets, authors): (Vec<i64>, Vec<i64>) =
         due.iter().map(|(tweet, author)| (tweet.0, author.0)).unzip();
     sqlx::query_file!(
-        "src/read_model/floor/trim.sql",
+        "src/feed/read_model/floor/trim.sql",
         &tweets,
         &authors,
         grown,

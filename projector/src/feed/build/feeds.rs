@@ -54,7 +54,7 @@ pub(super) async fn write(
             let before = from + READERS_PER_STATEMENT;
             sqlx::query(FLOORS).bind(from).bind(before).bind(kept).execute(next).await?;
             let feeds =
-                sqlx::query_file!("src/rebuild/feeds.sql", from, before).fetch_all(next).await?;
+                sqlx::query_file!("src/feed/build/feeds.sql", from, before).fetch_all(next).await?;
             let mut copied = Vec::new();
             for feed in &feeds {
                 for tweet in &feed.tweets {

@@ -17,8 +17,8 @@ use sqlx::{Connection, PgConnection, PgExecutor};
 use crate::bounds::Bounds;
 use crate::changes::FeedChanges;
 use crate::checkpoint::{self, AdvanceError, Checkpoint};
+use crate::feed::read_model::floor::{self, FannedOut, ROWS_PER_LOOK};
 use crate::metrics::{DELIVERIES, FAN_OUT_STEP};
-use crate::read_model::floor::{self, FannedOut, ROWS_PER_LOOK};
 
 /// The most fan-outs under way. Each is looked at by every page of its author's readers; beyond, new ones wait until
 /// others have ended.
@@ -111,7 +111,7 @@ pub async fn step(
     let mut transaction = lent.begin().await?;
     checkpoint::hold(&mut transaction, checkpoint).await?;
     let step = sqlx::query_file!(
-        "src/read_model/fan_out/step.sql",
+        "src/feed/read_model/fan_out/step.sql",
         under_way.0,
         bounds.step_rows(),
         ROWS_PER_LOOK - 1

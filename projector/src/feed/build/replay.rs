@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use crate::changes::Changes;
 use crate::checkpoint::Checkpoint;
+use crate::feed::apply::apply_without_feeds;
 use crate::progress::Progress;
-use crate::projection::ProjectionError;
-use crate::projection::apply::{ApplyError, apply_without_feeds};
+use crate::projection::{ApplyError, ProjectionError};
 use crate::verify::Facts;
 
 /// The most events in one transaction. Nobody waits for the first of them, so it is more than the
