@@ -8,9 +8,10 @@ use events::event::{
 use events::recorded::Metadata;
 use events::store::Connections;
 use events::store::append::{BEGIN_LOCKED, NewEvent, append, head};
-use events::{Clock, Event, Position, RecordedEvent, UserId};
+use events::{Clock, Event, Position, RecordedEvent, Slice, UserId};
 use rand::Rng;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use sqlx::Connection;
 use uuid::Uuid;
 
@@ -97,4 +98,25 @@ pub fn new_user(registered: &mut i64) -> Event {
         username: format!("user{registered}"),
         email: format!("user{registered}@example.org"),
     })
+}
+
+/// `log` as it may be delivered: in slices of random lengths, most of them twice, some of them late.
+pub fn deliveries(random: &mut StdRng, log: &[RecordedEvent]) -> Vec<Slice> {
+    let mut slices = cut(random, log.to_vec());
+    slices.retain(|_| random.random_ratio(4, 5));
+    slices.extend(cut(random, log.to_vec()));
+    for window in slices.chunks_mut(5) {
+        window.shuffle(random);
+    }
+    slices
+}
+
+/// Cuts `events` into slices at random places.
+pub fn cut(random: &mut StdRng, mut events: Vec<RecordedEvent>) -> Vec<Slice> {
+    let mut slices = Vec::new();
+    while !events.is_empty() {
+        let rest = events.split_off(random.random_range(1..=events.len().min(40)));
+        slices.push(Slice::new(std::mem::replace(&mut events, rest)).unwrap());
+    }
+    slices
 }

@@ -61,7 +61,7 @@ pub async fn run<M: ReadModel>(
             leads = held.wait_for(|held| *held) => if leads.is_err() { return Ok(()) },
             () = shutdown.cancelled() => return Ok(()),
         }
-        let mut listener = Listener::start(broker, log, M::LAYOUT.projection);
+        let mut listener = Listener::start(broker, log, M::LAYOUT.projection, M::GATHERS_FOR);
         let end =
             Consumer::new(projection, lead, held.clone()).consume(&mut listener, shutdown).await;
         show::<M>(PROJECTOR_FOLLOWS_LOG, 0.0);

@@ -1,8 +1,8 @@
-//! Builds Rookery's read model from its log.
+//! Builds Rookery's read models from its log.
 //!
-//! `consume` takes what RabbitMQ brings or reads the log, `projection` finds what of it is new and applies it, transaction by
-//! transaction: their net effect is `changes`, which goes into the tables of `read_model`, and `checkpoint` moves with
-//! it. `rebuild` makes another `generation` of all that beside the live one, and `verify` holds it against the log.
+//! `consume` takes what RabbitMQ brings or reads the log, `projection` finds what of it is new and has it applied, transaction by
+//! transaction, with which `checkpoint` moves. What is made of it is particular to each projection: `feed` and `counts`. `rebuild`
+//! makes another `generation` beside the live one, and `verify` holds feeds and log against the log.
 
 pub mod bounds;
 pub mod changes;

@@ -6,7 +6,7 @@
 mod transaction;
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use events::event::DecodeError;
@@ -29,6 +29,10 @@ pub use transaction::InTime;
 pub trait ReadModel: fmt::Debug + Send + Sync + Sized + 'static {
     /// What it is called, and what a generation of it consists of.
     const LAYOUT: Layout;
+
+    /// For how long messages gather before they are applied together. More events in one transaction cost less each, and whoever
+    /// reads after their own command waits so much longer.
+    const GATHERS_FOR: Duration = Duration::ZERO;
 
     /// What was read of the log while it was built, for [comparing](Self::compare) it.
     type Facts: Default + Send;
@@ -245,7 +249,7 @@ impl<M: ReadModel> Projection<M> {
                 self.apply_run(checkpoint, &mut run).await?;
                 let missing_to = Position(slice.first().0 - 1);
                 tracing::warn!(
-                    feed.position = checkpoint.position.0,
+                    projection.position = checkpoint.position.0,
                     slice.first = slice.first().0,
                     projection = M::LAYOUT.projection.name,
                     "messages are missing; reading their events from the log"

@@ -2,7 +2,7 @@
 
 use api::views::counts;
 use e2e::database::TestDatabase;
-use e2e::history::{given, history};
+use e2e::history::{deliveries, given, history};
 use e2e::model::Model;
 use e2e::process::run;
 use e2e::system::{System, start_api, start_projector};
@@ -10,7 +10,7 @@ use e2e::vhost::Vhost;
 use events::event::{Followed, UserDeleted, UserRegistered};
 use events::projection::COUNTS;
 use events::store::Connections;
-use events::{Event, Position, RecordedEvent, Slice, UserId};
+use events::{Event, Position, UserId};
 use projector::bounds::Bounds;
 use projector::counts::{Counts, compare};
 use projector::generation::Claim;
@@ -18,7 +18,6 @@ use projector::progress::{Phase, Progress};
 use projector::projection::{Projection, ReadModel};
 use projector::rebuild::Rebuild;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -38,16 +37,6 @@ async fn are_exact(connections: &Connections, model: &Model) {
     }
 }
 
-/// `log` in slices of random lengths.
-fn cut(random: &mut StdRng, mut log: Vec<RecordedEvent>) -> Vec<Slice> {
-    let mut slices = Vec::new();
-    while !log.is_empty() {
-        let rest = log.split_off(random.random_range(1..=log.len().min(40)));
-        slices.push(Slice::new(std::mem::replace(&mut log, rest)).unwrap());
-    }
-    slices
-}
-
 async fn is_verified(log: &Connections, connections: &Connections) {
     let progress = Progress::starting(Phase::CompareCounts);
     let report = compare(log, connections, 20, &progress).await.unwrap();
@@ -65,12 +54,7 @@ async fn random_histories_are_counted_however_they_arrive_and_a_rebuild_counts_t
         let events = given(&log, history(&mut random, 900)).await;
         let now = Model::of(&events);
         let projection = projection(&log, &connections);
-        let mut slices = cut(&mut random, events.clone());
-        slices.retain(|_| random.random_ratio(4, 5));
-        slices.extend(cut(&mut random, events.clone()));
-        for window in slices.chunks_mut(5) {
-            window.shuffle(&mut random);
-        }
+        let mut slices = deliveries(&mut random, &events);
         let mut checkpoint = projection.take_over().await.unwrap();
         while !slices.is_empty() {
             let rest = slices.split_off(random.random_range(1..=slices.len().min(6)));

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use api::views::{Page, feed};
 use e2e::database::TestDatabase;
 use e2e::exact::feeds_are_exact;
-use e2e::history::{given, history, new_user};
+use e2e::history::{cut, deliveries, given, history, new_user};
 use e2e::model::Model;
 use events::event::{Followed, TweetCreated, Unfollowed, UserDeleted};
 use events::store::Connections;
-use events::{Event, Position, RecordedEvent, Slice, UserId};
+use events::{Event, Position, RecordedEvent, UserId};
 use projector::bounds::Bounds;
 use projector::checkpoint;
 use projector::feed::Feeds;
@@ -19,22 +19,11 @@ use projector::progress::{Phase, Progress};
 use projector::projection::{ApplyError, ProjectionError};
 use projector::verify::{Facts, compare};
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
 
 /// So few that the floor is passed all the time.
 const KEPT: i64 = 20;
-
-/// Cuts `events` into slices at random places.
-fn cut(random: &mut StdRng, mut events: Vec<RecordedEvent>) -> Vec<Slice> {
-    let mut slices = Vec::new();
-    while !events.is_empty() {
-        let rest = events.split_off(random.random_range(1..=events.len().min(40)));
-        slices.push(Slice::new(std::mem::replace(&mut events, rest)).unwrap());
-    }
-    slices
-}
 
 async fn is_verified(pool: &Connections) {
     let progress = Progress::starting(Phase::CheckLog);
@@ -60,12 +49,7 @@ async fn random_histories_are_exact_however_they_arrive() {
         let bounds = Bounds { kept: KEPT, fan_out_rows };
         let projection =
             Feeds::of_feeds(pool.clone(), pool.clone(), bounds, CancellationToken::new());
-        let mut slices = cut(&mut random, log.clone());
-        slices.retain(|_| random.random_ratio(4, 5));
-        slices.extend(cut(&mut random, log.clone()));
-        for window in slices.chunks_mut(5) {
-            window.shuffle(&mut random);
-        }
+        let mut slices = deliveries(&mut random, &log);
         let mut checkpoint = projection.take_over().await.unwrap();
         while !slices.is_empty() {
             let rest = slices.split_off(random.random_range(1..=slices.len().min(6)));

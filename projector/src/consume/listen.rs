@@ -48,11 +48,17 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Begins to listen to `broker`; `log` knows the key by which messages are signed.
-    pub(crate) fn start(broker: &Broker, log: &Connections, projection: ProjectionName) -> Self {
+    /// Begins to listen to `broker` for `projection`, whose messages gather for a while; `log` knows the key by which they are signed.
+    pub(crate) fn start(
+        broker: &Broker,
+        log: &Connections,
+        projection: ProjectionName,
+        gathers_for: Duration,
+    ) -> Self {
         let (sender, batches) = mpsc::channel(WAITING_MAX);
         let (stop, missed) = (CancellationToken::new(), Arc::new(Notify::new()));
-        let source = Source { broker: broker.clone(), log: log.clone(), projection };
+        let (broker, log) = (broker.clone(), log.clone());
+        let source = Source { broker, log, projection, gathers_for };
         let listening = listen(source, sender, Arc::clone(&missed), stop.clone());
         Self { batches, missed, stop, task: tokio::spawn(listening) }
     }
@@ -86,6 +92,7 @@ struct Source {
     broker: Broker,
     log: Connections,
     projection: ProjectionName,
+    gathers_for: Duration,
 }
 
 async fn listen(
@@ -144,7 +151,7 @@ async fn session(
     stop: &CancellationToken,
     unusable_since: &mut Option<Instant>,
 ) -> Result<(), ListenError> {
-    let Source { broker, log, projection } = source;
+    let Source { broker, log, projection, gathers_for } = source;
     let key = tokio::select! {
         key = outbox::slice_key(log) => key?,
         () = stop.cancelled() => return Ok(()),
@@ -166,7 +173,11 @@ async fn session(
         loop {
             tokio::select! {
                 delivery = subscription.next() => {
-                    let batch = subscription.batch_from(delivery?, &key).await?;
+                    let first = delivery?;
+                    if !gathers_for.is_zero() {
+                        tokio::time::sleep(*gathers_for).await;
+                    }
+                    let batch = subscription.batch_from(first, &key).await?;
                     // Nobody takes it: this is told to stop.
                     if batches.send(batch).await.is_err() {
                         return Ok(());
