@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use api::metrics::OF_THE_API;
+use e2e::client::Rookery;
 use e2e::database::TestDatabase;
 use e2e::gate::Gate;
 use e2e::live::LiveFeed;
@@ -14,10 +15,10 @@ use e2e::prometheus::{Prometheus, dashboard_queries, free_address};
 use e2e::system::{start_api, start_projector};
 use e2e::until;
 use e2e::vhost::Vhost;
-use events::Position;
 use events::amqp::EXCHANGE;
 use events::metrics::{Kind, Metric, OF_BOTH};
 use events::store::Connections;
+use events::{Position, UserId};
 use futures_util::future::join_all;
 use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
@@ -107,11 +108,7 @@ async fn each_alarm_goes_off_for_its_cause_and_every_metric_and_query_has_someth
 
     // While all is well nobody hears anything.
     let ada = client.register("ada").await;
-    for number in 0..4 {
-        let reader = client.register(&format!("reader_{number}")).await;
-        let position = client.follow(reader, ada).await;
-        client.feed(ada, position).await;
-    }
+    four_readers_of(&client, ada).await;
     let mut stream = LiveFeed::open(&client, ada, None).await;
     let tweet = client.tweet(ada, "hello").await;
     assert_eq!(stream.take(1).await, [tweet]);
@@ -205,6 +202,15 @@ async fn each_alarm_goes_off_for_its_cause_and_every_metric_and_query_has_someth
     projector.kill().await;
     log.close_idle();
     vhost.remove().await;
+}
+
+/// Registers them, and waits until feeds have them.
+async fn four_readers_of(client: &Rookery, author: UserId) {
+    for number in 0..4 {
+        let reader = client.register(&format!("reader_{number}")).await;
+        let position = client.follow(reader, author).await;
+        client.feed(author, position).await;
+    }
 }
 
 /// Kills a rebuild in the middle and returns what it has measured until then.
