@@ -9,7 +9,7 @@ use events::metrics::{
     LOG_POSITION, Metric, PROJECTOR_FOLLOWS_LOG, PROJECTOR_LAG_EVENTS, PROJECTOR_LAG_SECONDS,
     PROJECTOR_POSITION,
 };
-use events::projection::{COUNTS, FEED, PROJECTIONS, ProjectionName};
+use events::projection::{PROJECTIONS, ProjectionName};
 use metrics::gauge;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -254,7 +254,7 @@ pub(crate) async fn watch(pipeline: Pipeline, stop: CancellationToken) {
 /// Shows what the relay of this process is told by the broker.
 pub(crate) fn show_queues(queues: Queues) {
     let by_name = PROJECTIONS.iter().zip(queues).flat_map(|(projection, of)| {
-        [(projection.queue, of.queue), (projection.dead_letters, of.dead_letters)]
+        [(projection.queue(), of.queue), (projection.dead_letters(), of.dead_letters)]
     });
     for (queue, found) in by_name {
         gauge!(QUEUE_MESSAGES.name, "queue" => queue)
@@ -288,13 +288,25 @@ fn show(seen: &Seen, sees_feeds: bool) {
         ProjectorState::Unknown => UNKNOWN,
         ProjectorState::Working | ProjectorState::FollowsLog | ProjectorState::Behind => 1.0,
     };
-    show_projection(FEED, PROJECTOR_LED, led);
-    show_projection(FEED, PROJECTOR_FOLLOWS_LOG, known(flag(projector.follows_log)));
-    show_projection(FEED, PROJECTOR_POSITION, position(projector.position));
+    show_projection(ProjectionName::Feed, PROJECTOR_LED, led);
+    show_projection(
+        ProjectionName::Feed,
+        PROJECTOR_FOLLOWS_LOG,
+        known(flag(projector.follows_log)),
+    );
+    show_projection(ProjectionName::Feed, PROJECTOR_POSITION, position(projector.position));
     let lag_events = projector.lag_events.map_or(UNKNOWN, |lag| lag as f64);
-    show_projection(FEED, PROJECTOR_LAG_EVENTS, lag_events);
-    show_projection(FEED, PROJECTOR_LAG_SECONDS, projector.lag_seconds.unwrap_or(UNKNOWN));
-    show_projection(FEED, GENERATION, seen.feeds.generation.map_or(UNKNOWN, f64::from));
+    show_projection(ProjectionName::Feed, PROJECTOR_LAG_EVENTS, lag_events);
+    show_projection(
+        ProjectionName::Feed,
+        PROJECTOR_LAG_SECONDS,
+        projector.lag_seconds.unwrap_or(UNKNOWN),
+    );
+    show_projection(
+        ProjectionName::Feed,
+        GENERATION,
+        seen.feeds.generation.map_or(UNKNOWN, f64::from),
+    );
     let silent = seen
         .rebuild
         .as_ref()
@@ -306,24 +318,28 @@ fn show(seen: &Seen, sees_feeds: bool) {
 fn show_counts(seen: &Seen, found: Option<(Projecting, Option<DateTime<Utc>>)>) {
     let Some((counts, waits_since)) = found else {
         for metric in [PROJECTOR_LED, PROJECTOR_FOLLOWS_LOG, GENERATION] {
-            show_projection(COUNTS, metric, UNKNOWN);
+            show_projection(ProjectionName::Counts, metric, UNKNOWN);
         }
-        show_projection(COUNTS, PROJECTOR_LAG_EVENTS, UNKNOWN);
-        show_projection(COUNTS, PROJECTOR_LAG_SECONDS, UNKNOWN);
+        show_projection(ProjectionName::Counts, PROJECTOR_LAG_EVENTS, UNKNOWN);
+        show_projection(ProjectionName::Counts, PROJECTOR_LAG_SECONDS, UNKNOWN);
         return;
     };
-    show_projection(COUNTS, PROJECTOR_LED, flag(counts.led));
-    show_projection(COUNTS, PROJECTOR_FOLLOWS_LOG, flag(counts.led && counts.follows == "log"));
-    show_projection(COUNTS, GENERATION, f64::from(counts.generation));
-    show_projection(COUNTS, PROJECTOR_POSITION, position(counts.position));
+    show_projection(ProjectionName::Counts, PROJECTOR_LED, flag(counts.led));
+    show_projection(
+        ProjectionName::Counts,
+        PROJECTOR_FOLLOWS_LOG,
+        flag(counts.led && counts.follows == "log"),
+    );
+    show_projection(ProjectionName::Counts, GENERATION, f64::from(counts.generation));
+    show_projection(ProjectionName::Counts, PROJECTOR_POSITION, position(counts.position));
     let lag_events = (seen.log.position.0 - counts.position.0).max(0);
-    show_projection(COUNTS, PROJECTOR_LAG_EVENTS, lag_events as f64);
+    show_projection(ProjectionName::Counts, PROJECTOR_LAG_EVENTS, lag_events as f64);
     let waiting = waits_since.map_or(0.0, |since| (seen.at - since).as_seconds_f64().max(0.0));
-    show_projection(COUNTS, PROJECTOR_LAG_SECONDS, waiting);
+    show_projection(ProjectionName::Counts, PROJECTOR_LAG_SECONDS, waiting);
 }
 
 fn show_projection(projection: ProjectionName, metric: Metric, value: f64) {
-    gauge!(metric.name, "projection" => projection.name).set(value);
+    gauge!(metric.name, "projection" => projection.name()).set(value);
 }
 
 fn set(metric: Metric, database: &'static str, value: f64) {

@@ -138,7 +138,7 @@ impl Parts {
                     Err(_) => *can_read.borrow(),
                 };
                 if can_read.send_replace(now) != now {
-                    let (name, position) = (projection.name, mark.position.0);
+                    let (name, position) = (projection.name(), mark.position.0);
                     tracing::warn!(
                         projection = name,
                         projection.position = position,
@@ -148,7 +148,7 @@ impl Parts {
                 }
                 Ok(mark.position)
             };
-            follow(&database, projection.channel, &sender, read, &stop).await?;
+            follow(&database, projection.channel(), &sender, read, &stop).await?;
             Ok(())
         });
         (checkpoint, readable)

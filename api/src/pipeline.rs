@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use events::projection::COUNTS;
+use events::projection::ProjectionName;
 use events::store::outbox::Outbox;
 use events::store::{Connections, Database, outbox, read};
 use events::{Clock, Position};
@@ -203,7 +203,7 @@ impl Pipeline {
     #[must_use]
     pub fn new(log: &Database, feed: Option<&Database>, told: Told) -> Self {
         let Told { log_head, checkpoint, readable, relay } = told;
-        let counts = feed.map(|feed| feed.clone().of(COUNTS).connections(1));
+        let counts = feed.map(|feed| feed.clone().of(ProjectionName::Counts).connections(1));
         let (log, feed) = (log.connections(1), feed.map(|feed| feed.connections(1)));
         let last = Mutex::default();
         Self(Arc::new(Looking { log, feed, counts, log_head, checkpoint, readable, relay, last }))

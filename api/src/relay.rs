@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use events::amqp::{self, Broker, BrokerError, Queue};
-use events::projection::{FEED, PROJECTIONS};
+use events::projection::{PROJECTIONS, ProjectionName};
 use events::retry::{Failure, Retry};
 use events::slice::{SLICE_MAX_EVENTS, Slice, SliceError};
 use events::store::hops::{Recorder, RelayHop};
@@ -89,7 +89,10 @@ impl RelayStatus {
     /// The queue of the home feeds.
     #[must_use]
     pub fn feed_queue(&self) -> Option<Queue> {
-        let of = PROJECTIONS.iter().zip(&self.queues).find(|(projection, _)| **projection == FEED);
+        let of = PROJECTIONS
+            .iter()
+            .zip(&self.queues)
+            .find(|(projection, _)| **projection == ProjectionName::Feed);
         of.and_then(|(_, queues)| queues.queue)
     }
 }

@@ -9,7 +9,7 @@ use events::Position;
 use events::amqp::{Broker, BrokerError};
 use events::lifecycle::Ended;
 use events::metrics::{self, MetricsError};
-use events::projection::{COUNTS, FEED};
+use events::projection::ProjectionName;
 use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::schema::{Schema, SchemaError};
 use events::store::{ConnectError, Connections, Database, outbox};
@@ -141,7 +141,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
         Some((listener, address)) => {
             let connections_max = server::connections_max();
             let feed = feed_database.connections(config.feed_connections);
-            let of = (FEED, Schema::Feed);
+            let of = (ProjectionName::Feed, Schema::Feed);
             let (checkpoint, readable) =
                 parts.follow_checkpoint(of, &feed_database, &log, standing);
             let counts = start_counts(&parts, &feed_database, &log, config.patience());
@@ -207,8 +207,8 @@ fn start_counts(
     log: &Connections,
     patience: Duration,
 ) -> ReadModel {
-    let database = feed_database.clone().of(COUNTS);
-    let of = (COUNTS, Schema::Counts);
+    let database = feed_database.clone().of(ProjectionName::Counts);
+    let of = (ProjectionName::Counts, Schema::Counts);
     let (checkpoint, readable) = parts.follow_checkpoint(of, &database, log, Standing::Ready);
     let connections = database.connections(COUNTS_CONNECTIONS);
     ReadModel { connections, freshness: Freshness::new(checkpoint, readable, patience) }

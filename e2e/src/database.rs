@@ -1,6 +1,6 @@
 //! A database of the test's own.
 
-use events::projection::COUNTS;
+use events::projection::ProjectionName;
 use events::store::schema::Schema;
 use events::store::{Connections, Database};
 use sqlx::postgres::PgConnectOptions;
@@ -66,7 +66,7 @@ impl TestDatabase {
 
     /// Connections to it that find the tables of the counts.
     pub async fn counts(&self) -> Connections {
-        self.database().of(COUNTS).connect(2).await.expect("the database answers")
+        self.database().of(ProjectionName::Counts).connect(2).await.expect("the database answers")
     }
 
     /// The database, as the programs know it.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use events::projection::{COUNTS, FEED};
+use events::projection::ProjectionName;
 use events::store::Connections;
 use events::{Position, UserId};
 use serde_json::json;
@@ -156,8 +156,12 @@ pub async fn start_projector(
     let variables = [&variables, more_variables].concat();
     let arguments: Vec<&str> = [&["run"], arguments].concat();
     let mut projector = Process::start("projector", &arguments, &variables);
-    let first = if arguments.contains(&COUNTS.name) { COUNTS } else { FEED };
-    projector.logged_any(&[&format!("subscribed to {}", first.queue), "standing by"]).await;
+    let first = if arguments.contains(&ProjectionName::Counts.name()) {
+        ProjectionName::Counts
+    } else {
+        ProjectionName::Feed
+    };
+    projector.logged_any(&[&format!("subscribed to {}", first.queue()), "standing by"]).await;
     projector
 }
 

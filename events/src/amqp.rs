@@ -147,20 +147,20 @@ async fn declare_queues(channel: &Channel, projection: ProjectionName) -> Result
     dead_letters
         .insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(DEAD_LETTERS_MAX_BYTES));
     dead_letters.insert("x-delivery-limit".into(), AMQPValue::LongInt(DEAD_LETTERS_LOOKS_MAX));
-    declare(channel, projection.dead_letters, dead_letters).await?;
+    declare(channel, projection.dead_letters(), dead_letters).await?;
 
     let mut queue = quorum();
     queue.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
     queue.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
     // The exchange without a name, which every queue is bound to by its own.
     queue.insert("x-dead-letter-exchange".into(), text(""));
-    queue.insert("x-dead-letter-routing-key".into(), text(projection.dead_letters));
+    queue.insert("x-dead-letter-routing-key".into(), text(projection.dead_letters()));
     queue.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(QUEUE_MAX_BYTES));
     queue.insert("x-overflow".into(), text("reject-publish"));
-    declare(channel, projection.queue, queue).await?;
+    declare(channel, projection.queue(), queue).await?;
     let (any_key, options) = ("".into(), QueueBindOptions::default());
     let none = FieldTable::default();
-    channel.queue_bind(projection.queue.into(), EXCHANGE.into(), any_key, options, none).await
+    channel.queue_bind(projection.queue().into(), EXCHANGE.into(), any_key, options, none).await
 }
 
 /// Deletes the queue of `projection` with all that is in it, and declares everything anew. Nothing is lost by it, because the log has
@@ -172,7 +172,7 @@ pub async fn renew_queue(
     channel: &Channel,
     projection: ProjectionName,
 ) -> Result<(), lapin::Error> {
-    channel.queue_delete(projection.queue.into(), QueueDeleteOptions::default()).await?;
+    channel.queue_delete(projection.queue().into(), QueueDeleteOptions::default()).await?;
     declare_topology(channel).await
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::projection::{COUNTS, FEED};
+use crate::projection::PROJECTIONS;
 use crate::runtime::log_lines_dropped;
 
 /// How often what nobody counts is looked at: the process itself, the lines that were dropped.
@@ -98,7 +98,8 @@ impl Metric {
     /// The same, with a series for each projection.
     #[must_use]
     pub const fn of_projections(self) -> Self {
-        self.of(&["projection"], &[FEED.name, COUNTS.name])
+        const NAMES: [&str; PROJECTIONS.len()] = [PROJECTIONS[0].name(), PROJECTIONS[1].name()];
+        self.of(&["projection"], &NAMES)
     }
 
     fn describe(&self) {

@@ -111,8 +111,14 @@ pub fn usage_error(line: &str) -> ExitCode {
 /// container every process has the same id, so the host is part of it.
 #[must_use]
 pub fn instance_name(role: &str) -> String {
+    format!("rookery {role} {}", host_and_process())
+}
+
+/// Where this process runs, and its number there.
+#[must_use]
+pub fn host_and_process() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("rookery {role} {} {}", host.trim(), std::process::id())
+    format!("{} {}", host.trim(), std::process::id())
 }
 
 /// A token that is cancelled by SIGTERM or SIGINT (Ctrl-C).

@@ -29,7 +29,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::recorded::RecordedEvent;
-use crate::runtime::instance_name;
+use crate::runtime::host_and_process;
 use client::BlockingClient;
 
 pub use opentelemetry::trace::SpanKind;
@@ -144,7 +144,7 @@ impl Exporting {
             SpanExporter::builder().with_http().with_http_client(BlockingClient::new()).build();
         let exporter = exporter.map_err(|error| format!("{name} is of no use: {error}"))?;
         let mut resource = Resource::builder()
-            .with_attribute(KeyValue::new("service.instance.id", instance_name(service)));
+            .with_attribute(KeyValue::new("service.instance.id", host_and_process()));
         if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
             resource = resource.with_service_name(service);
         }

@@ -140,7 +140,7 @@ pub async fn advance(
         old.position.0,
         last.position.0,
         unread(projection),
-        projection.channel,
+        projection.channel(),
         last.event_id,
         under_way.map(|tweet| tweet.0),
         old.under_way.map(|tweet| tweet.0),

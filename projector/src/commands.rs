@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
-use events::Position;
 use events::amqp::BrokerError;
 use events::lifecycle::Ended;
 use events::metrics::MetricsError;
+use events::projection::PROJECTIONS;
 use events::store::ConnectError;
 use events::store::explain::ExplainError;
 use events::store::schema::SchemaError;
+use events::{Position, ProjectionName};
 
 use crate::dead_letters::DeadLettersError;
 use crate::projection::{OtherHistory, ProjectionError};
@@ -36,6 +37,12 @@ const FAILED_OR_DIFFERS: u8 = 1;
 const BAD_USAGE: u8 = 2;
 const COULD_NOT_LOOK: u8 = 3;
 const BEHIND: u8 = 4;
+
+/// The projections that a command is about: those that it names, or all.
+fn asked_for(named: &[ProjectionName]) -> Vec<ProjectionName> {
+    let about = |projection: &ProjectionName| named.is_empty() || named.contains(projection);
+    PROJECTIONS.into_iter().filter(about).collect()
+}
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]

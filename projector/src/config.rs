@@ -2,9 +2,8 @@
 
 use std::net::SocketAddr;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, value_parser};
-use events::projection::{FEED, PROJECTIONS};
 use events::store::{ConnectError, Database};
 use events::{Position, ProjectionName, TweetId, UserId};
 
@@ -84,22 +83,13 @@ impl Command {
     }
 }
 
-/// A projection, by its name.
-fn projection() -> impl TypedValueParser<Value = ProjectionName> {
-    let names = PossibleValuesParser::new(PROJECTIONS.map(|projection| projection.name));
-    names.try_map(|name| {
-        let found = PROJECTIONS.into_iter().find(|projection| projection.name == name);
-        found.ok_or("there is no such projection")
-    })
-}
-
 #[derive(Debug, Args)]
 pub struct RunArguments {
     /// Which projections to run [default: all].
     ///
     /// Each is independent of the others. One that cannot go on ends the process; give each a process of its own where that
     /// must not end the others.
-    #[arg(value_parser = projection(), value_name = "PROJECTION")]
+    #[arg(value_name = "PROJECTION")]
     pub projections: Vec<ProjectionName>,
 
     #[command(flatten)]
@@ -120,7 +110,7 @@ pub struct RunArguments {
 #[derive(Debug, Args)]
 pub struct RebuildArguments {
     /// Which projections, one after the other [default: all].
-    #[arg(value_parser = projection(), value_name = "PROJECTION")]
+    #[arg(value_name = "PROJECTION")]
     pub projections: Vec<ProjectionName>,
 
     #[command(flatten)]
@@ -130,7 +120,7 @@ pub struct RebuildArguments {
 #[derive(Debug, Args)]
 pub struct RollbackArguments {
     /// Which projection.
-    #[arg(value_parser = projection(), default_value = FEED.name, value_name = "PROJECTION")]
+    #[arg(default_value = ProjectionName::Feed.name(), value_name = "PROJECTION")]
     pub projection: ProjectionName,
 
     #[command(flatten)]
@@ -154,7 +144,7 @@ pub struct RebuildWith {
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
     /// Which projections, with the log and the decision state if it is the feed [default: all].
-    #[arg(value_parser = projection(), value_name = "PROJECTION")]
+    #[arg(value_name = "PROJECTION")]
     pub projections: Vec<ProjectionName>,
 
     #[command(flatten)]

@@ -79,7 +79,7 @@ fn forget_lag<M: ReadModel>() {
 }
 
 fn show<M: ReadModel>(metric: Metric, value: f64) {
-    gauge!(metric.name, "projection" => M::LAYOUT.projection.name).set(value);
+    gauge!(metric.name, "projection" => M::LAYOUT.projection.name()).set(value);
 }
 
 /// A projector while it leads.
@@ -202,7 +202,7 @@ impl<'a, M: ReadModel> Consumer<'a, M> {
         if self.taken_over.is_none() {
             let checkpoint = self.projection.take_over().await?;
             tracing::info!(
-                projection = M::LAYOUT.projection.name,
+                projection = M::LAYOUT.projection.name(),
                 projection.position = checkpoint.position.0,
                 projection.fence = checkpoint.fence,
                 "projecting"
@@ -235,12 +235,12 @@ impl<'a, M: ReadModel> Consumer<'a, M> {
         let from = checkpoint.position;
         if !self.hearing.follows_log {
             tracing::warn!(
-                projection = M::LAYOUT.projection.name,
+                projection = M::LAYOUT.projection.name(),
                 projection.position = from.0,
                 log.position = head.0,
                 "RabbitMQ does not bring what is in the log; following the log itself"
             );
-            counter!(GAP_REPAIRS.name, "projection" => M::LAYOUT.projection.name).increment(1);
+            counter!(GAP_REPAIRS.name, "projection" => M::LAYOUT.projection.name()).increment(1);
         }
         if self.hearing.read_log() {
             listener.miss();

@@ -8,7 +8,7 @@ mod net;
 
 use std::time::Duration;
 
-use events::projection::COUNTS;
+use events::projection::ProjectionName;
 use events::store::Connections;
 use events::store::schema::Schema;
 use events::{Clock, RecordedEvent};
@@ -31,7 +31,7 @@ pub struct Counts {
 
 impl ReadModel for Counts {
     const LAYOUT: Layout = Layout {
-        projection: COUNTS,
+        projection: ProjectionName::Counts,
         schema: Schema::Counts,
         tables: &[
             "checkpoint",
@@ -62,7 +62,7 @@ impl ReadModel for Counts {
         for run in events.chunks(APPLY_MAX_EVENTS) {
             let applying = apply::apply(&self.database, *checkpoint, run);
             *checkpoint = self.in_time.run(applying).await?;
-            add_to_traces(COUNTS, run, received_at);
+            add_to_traces(ProjectionName::Counts, run, received_at);
         }
         Ok(())
     }

@@ -83,7 +83,7 @@ impl DeadLetters {
         let channel = connection.create_channel().await?;
         let mut deliveries = Vec::new();
         for projection in PROJECTIONS {
-            let queue = projection.dead_letters;
+            let queue = projection.dead_letters();
             let found = amqp::queue(&channel, queue).await?;
             let there = found.ok_or(DeadLettersError::NoQueue(queue))?.messages;
             let taken = take(&channel, queue, there).await?;
@@ -120,7 +120,7 @@ impl DeadLetters {
                     ),
                     Ok(slice) => {
                         let (first, last) = (slice.first(), slice.last());
-                        let (name, at) = (projection.name, reached(*projection));
+                        let (name, at) = (projection.name(), reached(*projection));
                         let need = if last <= at { "has" } else { "will read from the log" };
                         (
                             format!("a slice that came back too often: events {first} to {last}"),
@@ -130,7 +130,7 @@ impl DeadLetters {
                 };
                 DeadLetter {
                     id: id(&delivery.data),
-                    projection: projection.name,
+                    projection: projection.name(),
                     since: since(delivery),
                     bytes: delivery.data.len(),
                     why,

@@ -11,7 +11,7 @@ pub mod work;
 mod writer;
 
 use events::RecordedEvent;
-use events::projection::FEED;
+use events::projection::ProjectionName;
 use events::store::Connections;
 use events::store::schema::Schema;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,7 @@ impl Projection<HomeFeeds> {
 
 impl ReadModel for HomeFeeds {
     const LAYOUT: Layout = Layout {
-        projection: FEED,
+        projection: ProjectionName::Feed,
         schema: Schema::Feed,
         tables: &[
             "checkpoint",

@@ -35,19 +35,19 @@ pub struct Layout {
 impl Layout {
     /// How the names of schemas begin in which a next generation is built; the number of a transaction follows.
     fn next_prefix(self) -> String {
-        format!("{}_next_", self.projection.name)
+        format!("{}_next_", self.projection.name())
     }
 
     /// The schema in which the generation before is kept.
     #[must_use]
     pub fn previous(self) -> String {
-        format!("{}_previous", self.projection.name)
+        format!("{}_previous", self.projection.name())
     }
 }
 
 /// Matches the schemas of generations of `projection` that nobody reads.
 pub(crate) fn unread(projection: ProjectionName) -> String {
-    format!("^{}_(next_[0-9]+|previous)$", projection.name)
+    format!("^{}_(next_[0-9]+|previous)$", projection.name())
 }
 
 /// Why the generations cannot be worked on.

@@ -251,10 +251,11 @@ impl<M: ReadModel> Projection<M> {
                 tracing::warn!(
                     projection.position = checkpoint.position.0,
                     slice.first = slice.first().0,
-                    projection = M::LAYOUT.projection.name,
+                    projection = M::LAYOUT.projection.name(),
                     "messages are missing; reading their events from the log"
                 );
-                counter!(GAP_REPAIRS.name, "projection" => M::LAYOUT.projection.name).increment(1);
+                counter!(GAP_REPAIRS.name, "projection" => M::LAYOUT.projection.name())
+                    .increment(1);
                 self.apply_from_log(checkpoint, missing_to).await?;
                 run = Run::after(checkpoint.position);
             }
@@ -358,11 +359,11 @@ pub(crate) fn measure_applied(
     events: &[RecordedEvent],
     began: Instant,
 ) {
-    counter!(APPLIED_EVENTS.name, "projection" => projection.name).increment(events.len() as u64);
-    histogram!(APPLY.name, "projection" => projection.name).record(began.elapsed());
+    counter!(APPLIED_EVENTS.name, "projection" => projection.name()).increment(events.len() as u64);
+    histogram!(APPLY.name, "projection" => projection.name()).record(began.elapsed());
     if let Some(oldest) = events.first() {
         let age = (Clock::system().now() - oldest.recorded_at).as_seconds_f64();
-        histogram!(EVENT_AGE.name, "projection" => projection.name).record(age.max(0.0));
+        histogram!(EVENT_AGE.name, "projection" => projection.name()).record(age.max(0.0));
     }
 }
 
@@ -373,11 +374,11 @@ pub(crate) fn add_to_traces(
     received_at: DateTime<Utc>,
 ) {
     let attributes = vec![
-        attribute("rookery.projection", projection.name),
+        attribute("rookery.projection", projection.name()),
         attribute("rookery.transaction.events", events.len().cast_signed() as i64),
     ];
     let (kind, ended) = (SpanKind::Consumer, Clock::system().now());
-    let name = format!("apply {}", projection.name);
+    let name = format!("apply {}", projection.name());
     let span = BatchSpan { kind, name, began: received_at, ended, attributes };
     span.add_to_traces_of(events);
 }

@@ -77,8 +77,8 @@ impl Publisher {
             let mut looking = self.looking.lock().await;
             let mut queues = Queues::default();
             for (of, projection) in queues.iter_mut().zip(PROJECTIONS) {
-                of.queue = self.queue(&mut looking, projection.queue).await?;
-                of.dead_letters = self.queue(&mut looking, projection.dead_letters).await?;
+                of.queue = self.queue(&mut looking, projection.queue()).await?;
+                of.dead_letters = self.queue(&mut looking, projection.dead_letters()).await?;
             }
             Ok(Some(queues))
         };

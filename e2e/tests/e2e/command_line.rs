@@ -159,7 +159,7 @@ async fn dead_letters_are_listed_shown_and_discarded() {
         publish.await.unwrap();
     }
     until("both are set aside", async || {
-        let depths = PROJECTIONS.map(|projection| system.vhost.depth(projection.dead_letters));
+        let depths = PROJECTIONS.map(|projection| system.vhost.depth(projection.dead_letters()));
         let found = futures_util::future::join_all(depths).await;
         found.iter().all(|depth| *depth == Some(2)).then_some(())
     })

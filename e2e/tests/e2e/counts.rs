@@ -8,7 +8,7 @@ use e2e::process::run;
 use e2e::system::{System, start_api, start_projector};
 use e2e::vhost::Vhost;
 use events::event::{Followed, UserDeleted, UserRegistered};
-use events::projection::COUNTS;
+use events::projection::ProjectionName;
 use events::store::Connections;
 use events::{Event, Position, UserId};
 use projector::bounds::Bounds;
@@ -66,7 +66,7 @@ async fn random_histories_are_counted_however_they_arrive_and_a_rebuild_counts_t
         assert_eq!(checkpoint.position.0, now.position);
         is_verified(&log, &connections).await;
 
-        let at = database.database().of(COUNTS);
+        let at = database.database().of(ProjectionName::Counts);
         let claim = Claim::take(&at, Counts::LAYOUT, "rookery test").await.unwrap();
         let progress = Progress::starting(Phase::Replay);
         let rebuild =

@@ -13,7 +13,7 @@ use e2e::system::{System, start_api, start_projector};
 use e2e::until;
 use e2e::vhost::Vhost;
 use events::amqp::EXCHANGE;
-use events::projection::{FEED, PROJECTIONS};
+use events::projection::{PROJECTIONS, ProjectionName};
 use events::store::outbox;
 use events::{Position, TweetId, UserId};
 use lapin::BasicProperties;
@@ -101,7 +101,7 @@ async fn messages_that_were_purged_are_read_from_the_log() {
         (outbox::load(&system.log).await.unwrap().position >= head).then_some(())
     })
     .await;
-    system.vhost.purge(FEED.queue).await;
+    system.vhost.purge(ProjectionName::Feed.queue()).await;
     system.projector.signal("-CONT").await;
     // Garbage that keeps coming is no sign of life.
     let garbage = async {
@@ -123,13 +123,16 @@ async fn a_queue_and_an_exchange_that_were_deleted_come_back() {
     let (writer, _) = three_users(rookery).await;
     system.caught_up().await;
 
-    system.vhost.delete_queue(FEED.queue).await;
+    system.vhost.delete_queue(ProjectionName::Feed.queue()).await;
     rookery.tweet(writer, "after the queue went").await;
     system.every_feed_is_exact().await;
     system.vhost.delete_exchange(EXCHANGE).await;
     rookery.tweet(writer, "after the exchange went").await;
     system.every_feed_is_exact().await;
-    until("the queue is there again", async || system.vhost.depth(FEED.queue).await).await;
+    until("the queue is there again", async || {
+        system.vhost.depth(ProjectionName::Feed.queue()).await
+    })
+    .await;
     system.stop().await;
 }
 
@@ -142,10 +145,11 @@ async fn what_no_queue_takes_is_published_again() {
     system.caught_up().await;
     system.projector.kill().await;
     // One of them is missed by who looks, the last by who publishes.
-    system.vhost.delete_queue(FEED.queue).await;
-    until("it is there again", async || system.vhost.depth(FEED.queue).await).await;
+    system.vhost.delete_queue(ProjectionName::Feed.queue()).await;
+    until("it is there again", async || system.vhost.depth(ProjectionName::Feed.queue()).await)
+        .await;
     for projection in PROJECTIONS {
-        system.vhost.delete_queue(projection.queue).await;
+        system.vhost.delete_queue(projection.queue()).await;
     }
 
     let tweet = system.client.tweet(writer, "nobody listens").await;
@@ -153,7 +157,11 @@ async fn what_no_queue_takes_is_published_again() {
         (outbox::load(&system.log).await.unwrap().position.0 >= tweet.0).then_some(())
     })
     .await;
-    assert_eq!(system.vhost.depth(FEED.queue).await, Some(1), "it waits in the new queue");
+    assert_eq!(
+        system.vhost.depth(ProjectionName::Feed.queue()).await,
+        Some(1),
+        "it waits in the new queue"
+    );
     system.restart(false).await;
     system.every_feed_is_exact().await;
     system.stop().await;
@@ -192,7 +200,7 @@ async fn forged_messages_become_dead_letters_and_change_no_feed() {
         forge(&system.vhost, body, BasicProperties::default()).await;
     }
     until("all five are set aside", async || {
-        (system.vhost.depth(FEED.dead_letters).await == Some(5)).then_some(())
+        (system.vhost.depth(ProjectionName::Feed.dead_letters()).await == Some(5)).then_some(())
     })
     .await;
     let tweet = rookery.tweet(writer, "the real one").await;
@@ -234,7 +242,11 @@ async fn repeated_messages_change_nothing() {
     }
     rookery.tweet(writer, "after the echo").await;
     system.every_feed_is_exact().await;
-    assert_eq!(system.vhost.depth(FEED.dead_letters).await, Some(0), "they are true");
+    assert_eq!(
+        system.vhost.depth(ProjectionName::Feed.dead_letters()).await,
+        Some(0),
+        "they are true"
+    );
     system.stop().await;
 }
 

@@ -13,7 +13,7 @@ use e2e::model::Model;
 use e2e::process::{Process, run};
 use e2e::system::System;
 use e2e::until;
-use events::projection::FEED;
+use events::projection::ProjectionName;
 use events::store::Connections;
 use events::store::connections::Lent;
 use events::{Position, UserId};
@@ -286,10 +286,10 @@ async fn a_generation_that_is_being_built_announces_nothing() {
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
     let log = given(&pool, history(&mut StdRng::seed_from_u64(7), 100)).await;
-    let mut listener = database.database().listen(FEED.channel).await.unwrap();
+    let mut listener = database.database().listen(ProjectionName::Feed.channel()).await.unwrap();
     rebuilt(&database, &pool).await;
     let end = "select pg_notify($1, 'end')";
-    sqlx::query(end).bind(FEED.channel).execute(&pool).await.unwrap();
+    sqlx::query(end).bind(ProjectionName::Feed.channel()).execute(&pool).await.unwrap();
     let mut announced = Vec::new();
     while announced.last().is_none_or(|last| last != "end") {
         announced.push(listener.recv().await.unwrap().payload().to_owned());

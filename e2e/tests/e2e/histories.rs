@@ -198,7 +198,7 @@ async fn messages_of_a_lost_history_are_set_aside() {
     site.feeds_are_exact(&rookery, &log, head).await;
     let complaints = projector.log();
     for projection in PROJECTIONS {
-        let of_it = complaints.iter().filter(|line| line.contains(projection.dead_letters));
+        let of_it = complaints.iter().filter(|line| line.contains(projection.dead_letters()));
         let set_aside = of_it.filter(|line| line.contains("another history")).count();
         assert_eq!(set_aside, 3, "{complaints:#?}");
     }

@@ -14,7 +14,7 @@ use e2e::database::TestDatabase;
 use events::event::{
     Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
 };
-use events::projection::{COUNTS, FEED, ProjectionName};
+use events::projection::ProjectionName;
 use events::recorded::Metadata;
 use events::store::database::PLANNED_EACH_TIME;
 use events::store::{Connections, append, history, outbox, read};
@@ -65,7 +65,7 @@ const PLANNERS: [Planner; 4] = [
 
 impl Session {
     async fn on_empty_tables(planner: Planner) -> Self {
-        Self::of(FEED, TABLES, planner).await
+        Self::of(ProjectionName::Feed, TABLES, planner).await
     }
 
     async fn of(projection: ProjectionName, tables: &'static str, planner: Planner) -> Self {
@@ -379,7 +379,8 @@ async fn counting(session: &Session) -> BTreeMap<&'static str, (i64, i64)> {
 async fn counting_visits_what_it_needs_whatever_the_planner_knows() {
     for planner in PLANNERS {
         println!("{planner:?}");
-        let session = Session::of(COUNTS, "'user_counts', 'counted_follows'", planner).await;
+        let session =
+            Session::of(ProjectionName::Counts, "'user_counts', 'counted_follows'", planner).await;
         for _ in 0..8 {
             counting(&session).await;
         }

@@ -117,7 +117,7 @@ impl Database {
     /// The same database, where the tables of `projection` are.
     #[must_use]
     pub fn of(self, projection: ProjectionName) -> Self {
-        match projection.schema {
+        match projection.schema() {
             Some(schema) => self.in_schema(schema),
             None => self,
         }

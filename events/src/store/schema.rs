@@ -8,7 +8,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use tokio_util::sync::CancellationToken;
 
 use super::{Connections, Fault};
-use crate::projection::{COUNTS, FEED};
+use crate::projection::ProjectionName;
 use crate::retry::{Failure, Retry};
 
 /// One of the schemas.
@@ -74,8 +74,8 @@ impl Schema {
     const fn name(self) -> &'static str {
         match self {
             Self::Log => "log",
-            Self::Feed => FEED.name,
-            Self::Counts => COUNTS.name,
+            Self::Feed => ProjectionName::Feed.name(),
+            Self::Counts => ProjectionName::Counts.name(),
         }
     }
 

@@ -2,14 +2,14 @@
 
 use std::io::Write;
 
+use events::ProjectionName;
 use events::metrics;
-use events::projection::{COUNTS, PROJECTIONS};
 use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::schema::Schema;
 use indicatif::HumanCount;
 use tokio_util::sync::CancellationToken;
 
-use super::{CommandError, verify};
+use super::{CommandError, asked_for, verify};
 use crate::config::{RebuildArguments, RebuildWith, RollbackArguments};
 use crate::counts::Counts;
 use crate::feed::HomeFeeds;
@@ -28,16 +28,11 @@ const LOG_CONNECTIONS: usize = 2;
 /// # Errors
 /// [`CommandError`]; the live generation of that projection is as it was then.
 pub async fn rebuild(arguments: RebuildArguments) -> Result<(), CommandError> {
-    let asked = arguments.projections;
     let commanded = Commanded::new(arguments.with)?;
-    for projection in PROJECTIONS {
-        if !asked.is_empty() && !asked.contains(&projection) {
-            continue;
-        }
-        if projection == COUNTS {
-            commanded.rebuild::<Counts>().await?;
-        } else {
-            commanded.rebuild::<HomeFeeds>().await?;
+    for projection in asked_for(&arguments.projections) {
+        match projection {
+            ProjectionName::Feed => commanded.rebuild::<HomeFeeds>().await?,
+            ProjectionName::Counts => commanded.rebuild::<Counts>().await?,
         }
     }
     Ok(())
@@ -49,10 +44,9 @@ pub async fn rebuild(arguments: RebuildArguments) -> Result<(), CommandError> {
 /// [`CommandError`]; the live generation is as it was then.
 pub async fn roll_back(arguments: RollbackArguments) -> Result<(), CommandError> {
     let commanded = Commanded::new(arguments.with)?;
-    if arguments.projection == COUNTS {
-        commanded.roll_back::<Counts>().await
-    } else {
-        commanded.roll_back::<HomeFeeds>().await
+    match arguments.projection {
+        ProjectionName::Feed => commanded.roll_back::<HomeFeeds>().await,
+        ProjectionName::Counts => commanded.roll_back::<Counts>().await,
     }
 }
 

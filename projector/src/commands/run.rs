@@ -6,7 +6,6 @@ use events::ProjectionName;
 use events::amqp::Broker;
 use events::lifecycle::Lifecycle;
 use events::metrics;
-use events::projection::{COUNTS, FEED, PROJECTIONS};
 use events::runtime::{instance_name, shutdown_on_signal};
 use events::store::hops::Recorder;
 use events::store::schema::Schema;
@@ -15,7 +14,7 @@ use events::trace::Exporting;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::CommandError;
+use super::{CommandError, asked_for};
 use crate::bounds::Bounds;
 use crate::config::RunArguments;
 use crate::consume;
@@ -55,29 +54,31 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
     if let Some(address) = arguments.metrics_bind {
         metrics::start(OF_THE_PROJECTOR, Some(address))?;
     }
-    let asked = arguments.projections;
-    let runs = |projection: ProjectionName| asked.is_empty() || asked.contains(&projection);
-    let all = PROJECTIONS.into_iter().filter(|projection| runs(*projection)).count();
-    let log = log_database.connect(all * CONNECTIONS).await?;
+    let projections = asked_for(&arguments.projections);
+    let log = log_database.connect(projections.len() * CONNECTIONS).await?;
     let shutdown = shutdown_on_signal().map_err(CommandError::Signals)?;
     let bounds = arguments.feeds.bounds();
     let parts = Parts { log, database, broker, bounds, shutdown: shutdown.clone() };
     let lifecycle = Lifecycle::new(shutdown, STAGES);
 
-    if runs(FEED) {
-        let database = parts.home_of::<HomeFeeds>().await?;
-        let (recorder, recording) = Recorder::new(database.connections(1));
-        let stop = lifecycle.stop(WORK);
-        lifecycle.start(WORK, "recording hops", async move {
-            recording.run(stop).await;
-            Ok(())
-        });
-        let record = |writer: HomeFeeds| writer.recording(recorder);
-        parts.start(&lifecycle, &database, record).await?;
-    }
-    if runs(COUNTS) {
-        let database = parts.home_of::<Counts>().await?;
-        parts.start(&lifecycle, &database, |counts: Counts| counts).await?;
+    for projection in projections {
+        match projection {
+            ProjectionName::Feed => {
+                let database = parts.home_of::<HomeFeeds>().await?;
+                let (recorder, recording) = Recorder::new(database.connections(1));
+                let stop = lifecycle.stop(WORK);
+                lifecycle.start(WORK, "recording hops", async move {
+                    recording.run(stop).await;
+                    Ok(())
+                });
+                let record = |writer: HomeFeeds| writer.recording(recorder);
+                parts.start(&lifecycle, &database, record).await?;
+            }
+            ProjectionName::Counts => {
+                let database = parts.home_of::<Counts>().await?;
+                parts.start(&lifecycle, &database, |counts: Counts| counts).await?;
+            }
+        }
     }
     lifecycle.until_stopped().await?;
     tracing::info!("stopped");
@@ -111,7 +112,7 @@ impl Parts {
         let Self { log, broker, shutdown, .. } = self;
         // The api makes the log; a projector that is started first waits for it.
         Schema::Log.until_current(log, "waiting for the api to make the log", shutdown).await?;
-        let name = M::LAYOUT.projection.name;
+        let name = M::LAYOUT.projection.name();
         let connections = database.connect(CONNECTIONS).await?;
         let model = finish(M::at(&connections, self.bounds, shutdown));
         let projection = Projection::new(log.clone(), connections, model);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use console::Term;
 use events::amqp::Broker;
-use events::projection::COUNTS;
+use events::projection::ProjectionName;
 use events::runtime::shutdown_on_signal;
 
 use super::{CommandError, STATEMENT_TIMEOUT};
@@ -31,7 +31,7 @@ pub async fn status(arguments: StatusArguments) -> Result<(), CommandError> {
     let broker = Broker::parse(&arguments.amqp_url)?;
     let behind_after = arguments.behind_after as f64;
     let (log, feed) = (log_database.connections(1), feed_database.connections(1));
-    let counts = feed_database.clone().of(COUNTS).connections(1);
+    let counts = feed_database.clone().of(ProjectionName::Counts).connections(1);
     let looking = Looking { log, feed, counts, broker, behind_after };
     if let Some(seconds) = arguments.watch {
         return watch(&looking, Duration::from_secs(seconds), arguments.json).await;
@@ -91,7 +91,7 @@ impl Status {
             }
         }
         let projections =
-            self.projections().map(|found| (found.projection.name, found.lag_seconds));
+            self.projections().map(|found| (found.projection.name(), found.lag_seconds));
         for (what, seconds) in
             std::iter::once(("the relay", self.relay.lag_seconds)).chain(projections)
         {

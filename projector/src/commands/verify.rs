@@ -2,12 +2,12 @@
 
 use std::io::{self, Write};
 
-use events::projection::{COUNTS, FEED, PROJECTIONS};
+use events::ProjectionName;
 use events::store::Connections;
 use events::store::database::PLANNED_EACH_TIME;
 use indicatif::HumanCount;
 
-use super::CommandError;
+use super::{CommandError, asked_for};
 use crate::config::VerifyArguments;
 use crate::counts;
 use crate::output::{print, print_json};
@@ -52,19 +52,19 @@ async fn reports(
     progress: &Progress,
 ) -> Result<Vec<Report>, CommandError> {
     let database = arguments.databases.feed_database()?;
-    let (asked, listed) = (&arguments.projections, arguments.differences);
+    let listed = arguments.differences;
     let mut reports = Vec::new();
-    for projection in PROJECTIONS {
-        if !asked.is_empty() && !asked.contains(&projection) {
-            continue;
-        }
+    for projection in asked_for(&arguments.projections) {
         let database = database.clone().of(projection);
-        let compared = if projection == COUNTS {
-            let connections = database.connect(1).await?;
-            counts::compare(log, &connections, listed, progress).await
-        } else {
-            let feed = database.with_settings(verify::settings()).connect(CONNECTIONS).await?;
-            verify::verify(log, &feed, listed, progress).await
+        let compared = match projection {
+            ProjectionName::Feed => {
+                let feed = database.with_settings(verify::settings()).connect(CONNECTIONS).await?;
+                verify::verify(log, &feed, listed, progress).await
+            }
+            ProjectionName::Counts => {
+                let connections = database.connect(1).await?;
+                counts::compare(log, &connections, listed, progress).await
+            }
         };
         reports.push(compared?);
     }
@@ -82,7 +82,7 @@ fn write_counts(output: &mut impl Write, report: &Report) -> io::Result<()> {
         HumanCount(report.users),
         HumanCount(report.tweets),
         HumanCount(report.follows),
-        if report.projection == FEED.name {
+        if report.projection == ProjectionName::Feed.name() {
             format!(", {} feed rows", HumanCount(report.feed_rows))
         } else {
             String::new()

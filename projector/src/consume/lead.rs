@@ -83,11 +83,11 @@ impl Lead {
             }
             let holds = Instant::now() < holds_until;
             self.held.send_replace(holds);
-            gauge!(LEADING.name, "projection" => self.projection.name)
+            gauge!(LEADING.name, "projection" => self.projection.name())
                 .set(f64::from(u8::from(holds)));
             if said.replace(holds) != Some(holds) {
                 let what = if holds { "this projector leads" } else { "standing by" };
-                tracing::info!(projection = self.projection.name, "{what}");
+                tracing::info!(projection = self.projection.name(), "{what}");
             }
             tokio::select! {
                 () = sleep(LEASE_CHECK) => {}

@@ -106,7 +106,7 @@ async fn listen(
     while !stop.is_cancelled() {
         let began = Instant::now();
         let end = session(&source, &batches, &missed, &stop, &mut unusable_since).await;
-        gauge!(BROKER_CONNECTED.name, "projection" => source.projection.name).set(0.0);
+        gauge!(BROKER_CONNECTED.name, "projection" => source.projection.name()).set(0.0);
         let Err(mut error) = end else { return };
         if matches!(&error, ListenError::Broker(error) if error.is_of_a_queue()) {
             let since = *unusable_since.get_or_insert(began);
@@ -134,7 +134,7 @@ async fn renew_queue(source: &Source) -> Result<(), BrokerError> {
     let Source { broker, projection, .. } = source;
     tracing::warn!(
         "RabbitMQ cannot use {} and has not been able to for {} s; it is deleted and declared anew",
-        projection.queue,
+        projection.queue(),
         UNUSABLE_AFTER.as_secs()
     );
     let connection = broker.connect("rookery projector: mending a queue").await?;
@@ -165,8 +165,8 @@ async fn session(
         opened = opening => opened?,
         () = stop.cancelled() => return Ok(()),
     };
-    gauge!(BROKER_CONNECTED.name, "projection" => projection.name).set(1.0);
-    tracing::info!("subscribed to {}", projection.queue);
+    gauge!(BROKER_CONNECTED.name, "projection" => projection.name()).set(1.0);
+    tracing::info!("subscribed to {}", projection.queue());
     *unusable_since = None;
     let mut checks = tokio::time::interval(CHECK);
     let listening = async {

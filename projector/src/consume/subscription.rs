@@ -58,7 +58,7 @@ impl Subscription {
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
         let consumer = channel
             .basic_consume(
-                projection.queue.into(),
+                projection.queue().into(),
                 name(projection).into(),
                 BasicConsumeOptions::default(),
                 FieldTable::default(),
@@ -135,7 +135,7 @@ impl Subscription {
 
 /// As a person finds it in the RabbitMQ UI.
 fn name(projection: ProjectionName) -> String {
-    instance_name(&format!("projector of {}", projection.name))
+    instance_name(&format!("projector of {}", projection.name()))
 }
 
 impl Batch {
@@ -194,12 +194,12 @@ async fn set_aside(
     delivery: &Delivery,
     error: &SliceError,
 ) -> Result<(), lapin::Error> {
-    counter!(DEAD_LETTERS.name, "projection" => projection.name).increment(1);
+    counter!(DEAD_LETTERS.name, "projection" => projection.name()).increment(1);
     tracing::warn!(
         %error,
         message.bytes = delivery.data.len(),
         "a message is no slice of the log; it goes to {}",
-        projection.dead_letters
+        projection.dead_letters()
     );
     delivery.acker.reject(BasicRejectOptions { requeue: false }).await?;
     Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use events::projection::COUNTS;
+use events::projection::ProjectionName;
 use events::store::Connections;
 use events::{RecordedEvent, UserId};
 use sqlx::Connection;
@@ -35,7 +35,9 @@ pub(super) async fn apply(
     let mut lent = database.lend().await?;
     let mut transaction = lent.begin().await?;
     let none = checkpoint.under_way;
-    let moved = checkpoint::advance(&mut *transaction, COUNTS, checkpoint, last, none).await?;
+    let moved =
+        checkpoint::advance(&mut *transaction, ProjectionName::Counts, checkpoint, last, none)
+            .await?;
     sqlx::query!("insert into user_counts (user_id) select unnest($1::bigint[])", &registered)
         .execute(&mut *transaction)
         .await?;
@@ -69,6 +71,6 @@ pub(super) async fn apply(
         .await?;
     transaction.commit().await?;
     lent.give_back();
-    measure_applied(COUNTS, events, began);
+    measure_applied(ProjectionName::Counts, events, began);
     Ok(moved)
 }

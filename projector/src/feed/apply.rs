@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use events::projection::FEED;
+use events::projection::ProjectionName;
 use events::store::Connections;
 use events::{Clock, RecordedEvent, TweetId, UserId};
 use metrics::counter;
@@ -61,13 +61,15 @@ pub async fn apply(
     let mut lent = feed.lend().await?;
     let mut transaction = lent.begin().await?;
     let under_way = checkpoint.under_way.or(begun);
-    let moved = checkpoint::advance(&mut *transaction, FEED, checkpoint, last, under_way).await?;
+    let moved =
+        checkpoint::advance(&mut *transaction, ProjectionName::Feed, checkpoint, last, under_way)
+            .await?;
     let deliveries = write(&mut transaction, &changes, &in_feeds, kept, under_way).await?;
     let applied_at = Clock::system().now();
     transaction.commit().await?;
     lent.give_back();
 
-    measure_applied(FEED, events, started);
+    measure_applied(ProjectionName::Feed, events, started);
     counter!(DELIVERIES.name).increment(deliveries);
     tracing::debug!(
         events = events.len(),
@@ -95,9 +97,14 @@ pub async fn apply_without_feeds(
     let in_feeds = changes.in_feeds(&BTreeSet::new());
     let mut lent = feed.lend().await?;
     let mut transaction = lent.begin().await?;
-    let moved =
-        checkpoint::advance(&mut *transaction, FEED, checkpoint, last, checkpoint.under_way)
-            .await?;
+    let moved = checkpoint::advance(
+        &mut *transaction,
+        ProjectionName::Feed,
+        checkpoint,
+        last,
+        checkpoint.under_way,
+    )
+    .await?;
     write_users_and_tweets(&mut transaction, changes).await?;
     write_follows(&mut transaction, changes, &in_feeds).await?;
     transaction.commit().await?;

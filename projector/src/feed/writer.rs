@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use events::projection::FEED;
+use events::projection::ProjectionName;
 use events::store::Connections;
 use events::store::hops::Recorder;
 use events::{Clock, Position, RecordedEvent};
@@ -72,7 +72,7 @@ impl HomeFeeds {
                 self.in_time.run(applying).await?;
             let first = checkpoint.position.next();
             self.record(first, moved.position, received_at, applied_at, deliveries);
-            add_to_traces(FEED, now, received_at);
+            add_to_traces(ProjectionName::Feed, now, received_at);
             *checkpoint = moved;
             events = later;
             if self.fan_outs_are_due() {

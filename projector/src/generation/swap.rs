@@ -165,7 +165,7 @@ async fn same_release<E>(
     live: &str,
     incoming: &str,
 ) -> Result<(), SwapError<E>> {
-    let name = layout.projection.name;
+    let name = layout.projection.name();
     let select = format!(
         "select (select max(version) from {live}.{name}_migrations), \
                 (select max(version) from {incoming}.{name}_migrations)"
@@ -185,7 +185,7 @@ async fn exchange(
 ) -> Result<Swapped, sqlx::Error> {
     let previous = layout.previous();
     // Where the live generation is while its place is taken.
-    let outgoing = format!("{}_outgoing", layout.projection.name);
+    let outgoing = format!("{}_outgoing", layout.projection.name());
     let mut run = async |statement: String| {
         sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await
     };
@@ -202,7 +202,7 @@ async fn exchange(
     }
     run(format!("alter schema {outgoing} rename to {previous}")).await?;
 
-    let channel = layout.projection.channel;
+    let channel = layout.projection.channel();
     let swap = format!(
         r"
         with old as (

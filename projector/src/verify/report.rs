@@ -3,7 +3,7 @@
 use std::fmt;
 
 use events::Position;
-use events::projection::FEED;
+use events::projection::ProjectionName;
 use serde::Serialize;
 
 /// A part of the whole, as it is listed.
@@ -71,13 +71,13 @@ impl Report {
     /// How many rows of what the projection is there for were compared.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        if self.projection == FEED.name { self.feed_rows } else { self.users }
+        if self.projection == ProjectionName::Feed.name() { self.feed_rows } else { self.users }
     }
 
     /// What those rows are.
     #[must_use]
     pub fn unit(&self) -> &'static str {
-        if self.projection == FEED.name { "feed rows" } else { "users" }
+        if self.projection == ProjectionName::Feed.name() { "feed rows" } else { "users" }
     }
 
     /// Whether everything is as the log says.

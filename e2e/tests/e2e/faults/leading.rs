@@ -70,10 +70,10 @@ async fn trouble_of_the_read_model_makes_no_dead_letters() {
     let subscribed =
         subscribed.iter().filter(|line| line.contains("subscribed to rookery.feed")).count();
     assert_eq!(subscribed, 1, "the message was held all the while");
-    assert_eq!(system.vhost.depth(FEED.dead_letters).await, Some(0));
+    assert_eq!(system.vhost.depth(ProjectionName::Feed.dead_letters()).await, Some(0));
     assert!(system.head().await.0 >= tweet.0);
     // It was acknowledged when it was applied: nothing comes back.
     system.projector.kill().await;
-    assert_eq!(system.vhost.depth(FEED.queue).await, Some(0));
+    assert_eq!(system.vhost.depth(ProjectionName::Feed.queue()).await, Some(0));
     system.stop().await;
 }

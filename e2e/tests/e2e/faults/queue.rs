@@ -6,7 +6,7 @@ use e2e::system::{start_api, start_projector};
 use e2e::until;
 use events::Position;
 use events::amqp::{self, Broker};
-use events::projection::FEED;
+use events::projection::ProjectionName;
 use events::store::{outbox, read};
 use lapin::options::QueueDeleteOptions;
 use projector::consume::lead;
@@ -34,10 +34,13 @@ async fn a_queue_that_cannot_be_used_is_declared_anew_and_feeds_are_readable_all
 
     let connection = Broker::parse(&own.url).unwrap().connect("rookery test").await.unwrap();
     let channel = connection.create_channel().await.unwrap();
-    channel.queue_delete(FEED.queue.into(), QueueDeleteOptions::default()).await.unwrap();
+    channel
+        .queue_delete(ProjectionName::Feed.queue().into(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
     until("the queue is declared again", async || {
         let asking = connection.create_channel().await.ok()?;
-        amqp::queue(&asking, FEED.queue).await.ok()?
+        amqp::queue(&asking, ProjectionName::Feed.queue()).await.ok()?
     })
     .await;
     own.kill();

@@ -246,8 +246,8 @@ async fn look_at_queues(broker: &Broker) -> Result<[Queues; PROJECTIONS.len()], 
     };
     let mut all = [Queues::default(); PROJECTIONS.len()];
     for (queues, projection) in all.iter_mut().zip(PROJECTIONS) {
-        queues.queue_depth = depth(projection.queue).await?;
-        queues.dead_letters = depth(projection.dead_letters).await?;
+        queues.queue_depth = depth(projection.queue()).await?;
+        queues.dead_letters = depth(projection.dead_letters()).await?;
     }
     connection.close(200, "done".into()).await?;
     Ok(all)

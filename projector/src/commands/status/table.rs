@@ -1,7 +1,6 @@
 //! What was found, as a table in 80 columns.
 
 use comfy_table::{Cell, CellAlignment, Color, Table};
-use events::ProjectionName;
 
 use super::look::{ProjectionStatus, RebuildStatus, Status};
 use super::wrong::Wrong;
@@ -55,14 +54,15 @@ fn lag(events: i64, seconds: f64) -> String {
 }
 
 fn add_projection(table: &mut Table, found: &ProjectionStatus, sees_broker: bool) {
-    let ProjectionName { name, queue, dead_letters, .. } = found.projection;
+    let ProjectionStatus { projection, .. } = found;
+    let name = projection.name();
     let count = |count: Option<u32>| match (sees_broker, count) {
         (false, _) => "unknown".to_owned(),
         (true, None) => "no such queue".to_owned(),
         (true, Some(count)) => count.to_string(),
     };
-    table.add_row(["queue depth", &count(found.queues.queue_depth), queue]);
-    table.add_row(["dead letters", &count(found.queues.dead_letters), dead_letters]);
+    table.add_row(["queue depth", &count(found.queues.queue_depth), projection.queue()]);
+    table.add_row(["dead letters", &count(found.queues.dead_letters), projection.dead_letters()]);
     let behind = if found.is_of_this_log {
         lag(found.lag_events, found.lag_seconds)
     } else {

@@ -27,7 +27,7 @@ pub fn wrong(status: &Status, behind_after: f64) -> Vec<Wrong> {
 }
 
 fn projection(found: &ProjectionStatus, behind_after: f64) -> Vec<Wrong> {
-    let name = found.projection.name;
+    let name = found.projection.name();
     if !found.is_of_this_log {
         let what = format!("{name} is of another history than the log, at {}", found.mark);
         return vec![Wrong {
@@ -68,7 +68,7 @@ fn broker(status: &Status, behind_after: f64) -> Vec<Wrong> {
     let mut wrong = Vec::new();
     for found in status.projections().filter(|found| found.queues.queue_depth.is_none()) {
         wrong.push(Wrong {
-            what: format!("there is no queue {}", found.projection.queue),
+            what: format!("there is no queue {}", found.projection.queue()),
             to_do: "the api and the projector each declare it when they reach RabbitMQ; is it the same virtual host?"
                 .to_owned(),
         });
@@ -91,7 +91,7 @@ fn broker(status: &Status, behind_after: f64) -> Vec<Wrong> {
     }
     for found in status.projections() {
         if found.follows == "log" && found.projector.is_some() {
-            let name = found.projection.name;
+            let name = found.projection.name();
             wrong.push(Wrong {
                 what: format!(
                     "{name} follows the log itself: RabbitMQ does not bring what is in it"
@@ -109,13 +109,13 @@ fn left_over(found: &ProjectionStatus) -> Vec<Wrong> {
     let mut wrong = Vec::new();
     if let Some(count) = found.queues.dead_letters.filter(|count| *count > 0) {
         wrong.push(Wrong {
-            what: format!("messages in {}: {count}", found.projection.dead_letters),
+            what: format!("messages in {}: {count}", found.projection.dead_letters()),
             to_do: "no projection needs them; projector dead-letters list says what they are"
                 .to_owned(),
         });
     }
     if let Some(rebuild) = found.rebuild.as_ref().filter(|rebuild| rebuild.by.is_none()) {
-        let name = found.projection.name;
+        let name = found.projection.name();
         wrong.push(Wrong {
             what: format!("generation {} of {name} was left unfinished", rebuild.generation),
             to_do: format!("it only takes disk; the next projector rebuild {name} removes it"),
