@@ -15,6 +15,7 @@ pub mod history;
 pub mod live;
 pub mod model;
 pub mod own_broker;
+pub mod pages;
 pub mod process;
 pub mod prometheus;
 pub mod raw;

@@ -34,8 +34,8 @@ create table counted_follows (
 
 alter table counted_follows alter column follower_id set (n_distinct = -0.01);
 
-create table compatibility (readable_since bigint not null);
-insert into compatibility values (1);
+create table compatibility (readable_since bigint not null, writable_since bigint not null);
+insert into compatibility values (1, 1);
 
 -- Which projector is active: see migrations/feed/0001_read_model.sql.
 create table projector_lead (

@@ -103,8 +103,11 @@ alter table tweets set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum
 
 -- Which releases can read this: those that know the migration `readable_since`. A migration that they
 -- would misread sets it to its own number; after any other, older releases go on reading.
-create table compatibility (readable_since bigint not null);
-insert into compatibility values (1);
+--
+-- And which can write it: those that know `writable_since`. A migration after which their rows would be wrong sets it, and adds one to
+-- the checkpoint's fence: a projector that is at work is fenced off with that, and looks here when it takes over again.
+create table compatibility (readable_since bigint not null, writable_since bigint not null);
+insert into compatibility values (1, 1);
 
 -- When the projector applied what, for those who watch: see events/src/store/hops.rs. Nothing depends on it.
 create table projector_hops (

@@ -33,6 +33,11 @@ alter table events enable always trigger events_append_only;
 -- User ids are 1, 2, 3, … in order of registration; the last one given is the last of this index.
 create index events_user_ids on events (((payload ->> 'user_id')::bigint)) where type = 'UserRegistered';
 
+-- Which releases can work on this database: those that know the migration `writable_since`. A migration under which the statements of
+-- an older release fail or do harm sets it to its own number; after any other, older releases go on.
+create table log_compatibility (writable_since bigint not null);
+insert into log_compatibility values (1);
+
 -- What is only inserted is frozen by parts of a twentieth, and not all of it at once when the numbers of transactions run
 -- out.
 alter table events set (autovacuum_vacuum_insert_scale_factor = 0.05);

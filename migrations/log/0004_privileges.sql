@@ -12,7 +12,7 @@ begin
         from pg_class, aclexplode(relacl)
         where oid = 'events'::regclass and privilege_type = 'INSERT' and grantee <> 0 and grantee <> relowner
     loop
-        execute format('revoke insert on outbox, log_migrations from %s', appender);
+        execute format('revoke insert on outbox, log_migrations, log_compatibility from %s', appender);
         execute format('grant update on outbox to %s', appender);
         execute format('grant delete on accounts, idempotency_keys to %s', appender);
     end loop;

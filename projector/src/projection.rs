@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use events::event::DecodeError;
+use events::store::schema::SchemaError;
 use events::store::{Connections, history, read};
 use events::trace::{BatchSpan, SpanKind, attribute};
 use events::{Clock, Mark, Position, ProjectionName, RecordedEvent, Slice};
@@ -126,6 +127,8 @@ pub enum ProjectionError {
     Log(#[source] sqlx::Error),
     #[error(transparent)]
     OtherHistory(#[from] OtherHistory),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     #[error("the log ends before position {0}, which a message carries")]
     Beyond(Position),
     #[error("the read model did not answer within {} s", transaction::TRANSACTION_TIMEOUT.as_secs())]
@@ -149,9 +152,11 @@ impl ProjectionError {
     pub const fn is_final(&self) -> bool {
         match self {
             Self::OtherHistory(_)
+            | Self::Schema(SchemaError::Newer { .. })
             | Self::Apply(ApplyError::Decode(_) | ApplyError::Hole { .. }) => true,
             Self::Apply(ApplyError::Fenced(_) | ApplyError::Database(_))
             | Self::Log(_)
+            | Self::Schema(_)
             | Self::Beyond(_)
             | Self::Silent
             | Self::Stopping => false,
@@ -176,10 +181,15 @@ impl<M: ReadModel> Projection<M> {
 
     /// Takes over from whoever projected before.
     ///
+    /// **Invariant**: the schema is looked at after the fence was taken. A migration that shuts older releases out also moves
+    /// the fence, so no transaction of theirs commits after it.
+    ///
     /// # Errors
-    /// [`ProjectionError::OtherHistory`] when the read model does not belong to this log.
+    /// [`ProjectionError::OtherHistory`] when the read model does not belong to this log, [`ProjectionError::Schema`] when a later
+    /// release has made it into what this one must not write.
     pub async fn take_over(&self) -> Result<Checkpoint, ProjectionError> {
         let checkpoint = checkpoint::take_over(&self.database).await.map_err(ApplyError::from)?;
+        M::LAYOUT.schema.may_be_written(&self.database).await?;
         self.foreign(checkpoint, &[]).await?;
         Ok(checkpoint)
     }

@@ -20,7 +20,8 @@ do $$
 begin
     if to_regclass('public.log_migrations') is not null then
         grant select
-            on public.events, public.outbox, public.accounts, public.idempotency_keys, public.log_migrations
+            on public.events, public.outbox, public.accounts, public.idempotency_keys, public.log_migrations,
+                public.log_compatibility
             to rookery_api, rookery_projector;
         grant insert on public.events to rookery_api;
         grant update on public.outbox to rookery_api;

@@ -1,11 +1,11 @@
 //! What `docs/backups.md` says, command by command: a base backup that is taken under load, and what happens when it is restored.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use e2e::cluster::Cluster;
 use e2e::database::TestDatabase;
 use e2e::model::{Model, read_log};
+use e2e::pages;
 use e2e::process::run;
 use e2e::system::{start_api, start_projector};
 use e2e::until;
@@ -14,21 +14,13 @@ use events::store::Database;
 use events::{Position, TweetId};
 use tokio_util::sync::CancellationToken;
 
-/// The page's commands, block by block.
-fn blocks() -> Vec<String> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let page = std::fs::read_to_string(here.join("docs/backups.md")).unwrap();
-    let blocks = page.split("```sh\n").skip(1);
-    blocks.map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_was_taken_under_load_is_restored_and_read_models_that_are_ahead_are_made_again()
  {
     let Some(server) = Cluster::primary().await else {
         return println!("did not run: PostgreSQL's programs are not installed here");
     };
-    let blocks = blocks();
+    let blocks = pages::commands("backups.md");
     let [take, restore, rebuild, verify] = &blocks[..] else { panic!("{blocks:#?}") };
     // Feeds beside the log are restored with it; those elsewhere are not.
     let (elsewhere, vhost) = (TestDatabase::create().await, Vhost::create().await);

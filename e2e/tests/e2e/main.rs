@@ -36,5 +36,6 @@ mod start;
 mod swap;
 mod traces;
 mod turns;
+mod upgrading;
 mod verification;
 mod web;

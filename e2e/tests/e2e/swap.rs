@@ -85,6 +85,18 @@ async fn a_generation_that_is_behind_does_not_go_live() {
 }
 
 /// If the live generation moved on while the other one catches up, that one would be behind again.
+/// A later release migrates the live generation while this one builds the next.
+#[tokio::test]
+async fn a_generation_of_another_schema_does_not_go_live() {
+    let mut generations = generations(0).await;
+    let later = "insert into feed_migrations (version, description, success, checksum, execution_time) values (9001, 'later', true, '', 0)";
+    sqlx::query(later).execute(&generations.live).await.unwrap();
+    let catch_up = async |live: Mark| Ok::<_, Infallible>(live.position);
+    let error = generations.claim.swap(&generations.schema, catch_up).await.unwrap_err();
+    assert!(matches!(error, SwapError::OtherRelease { live: 9001, incoming: 1 }), "{error}");
+    assert_eq!(checkpoint::load(&generations.live).await.unwrap().generation, 1);
+}
+
 #[tokio::test]
 async fn the_projector_stands_still_from_the_last_catch_up_to_the_swap() {
     let mut generations = generations(0).await;

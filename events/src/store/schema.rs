@@ -63,11 +63,19 @@ enum Standing {
     /// Migrations are missing, or are not what they were.
     Behind,
     Same,
-    /// It has a migration that this release does not know, and may be able to read it all the same.
+    /// It has a migration that this release does not know, and may be able to read it or write it all the same.
     Ahead {
         version: i64,
         is_readable: bool,
+        is_writable: bool,
     },
+}
+
+/// The migrations that a release has to know in order to read a database, and to write it; `None` when nothing says so.
+#[derive(Debug, Default)]
+struct Compatibility {
+    readable_since: Option<i64>,
+    writable_since: Option<i64>,
 }
 
 impl Schema {
@@ -119,7 +127,32 @@ impl Schema {
         }
     }
 
-    /// The same, but where the role may not, waits until another has done it or `shutdown` is
+    /// The same for a program that runs: a later release may have been here, if this one may [write](Self::may_be_written) what
+    /// it made.
+    ///
+    /// # Errors
+    /// As [`Self::migrate`].
+    pub async fn migrate_to_write(self, database: &Connections) -> Result<(), SchemaError> {
+        match self.migrate(database).await {
+            Err(SchemaError::Newer { .. }) => self.may_be_written(database).await,
+            end => end,
+        }
+    }
+
+    /// Makes sure that this release may write the database.
+    ///
+    /// # Errors
+    /// [`SchemaError::Newer`] when a later release was here and changed what this one writes.
+    pub async fn may_be_written(self, database: &Connections) -> Result<(), SchemaError> {
+        let schema = self.name();
+        match self.standing(database).await? {
+            Standing::Same | Standing::Ahead { is_writable: true, .. } => Ok(()),
+            Standing::Behind => Err(SchemaError::Behind { schema }),
+            Standing::Ahead { version, .. } => Err(SchemaError::Newer { schema, version }),
+        }
+    }
+
+    /// As [`Self::migrate_to_write`], but where the role may not, waits until another has done it or `shutdown` is
     /// cancelled.
     ///
     /// # Errors
@@ -131,7 +164,7 @@ impl Schema {
     ) -> Result<(), SchemaError> {
         let mut retry = Retry::new("waiting for who may migrate the database");
         while !shutdown.is_cancelled() {
-            match self.migrate(database).await {
+            match self.migrate_to_write(database).await {
                 Err(error) if error.is_denied() => {
                     retry.after(Failure::Retry(error), shutdown).await?;
                 }
@@ -195,9 +228,14 @@ impl Schema {
         let unknown = applied.iter().find(|(version, ..)| !migrator.version_exists(*version));
         if let Some((version, ..)) = unknown {
             let newest_known = migrator.iter().map(|migration| migration.version).max();
-            let readable_since = self.readable_since(database).await?;
-            let is_readable = readable_since.is_some_and(|since| Some(since) <= newest_known);
-            return Ok(Standing::Ahead { version: *version, is_readable });
+            let is_known = |since: Option<i64>| since.is_some() && since <= newest_known;
+            let Compatibility { readable_since, writable_since } =
+                self.compatibility(database).await?;
+            return Ok(Standing::Ahead {
+                version: *version,
+                is_readable: is_known(readable_since),
+                is_writable: is_known(writable_since),
+            });
         }
         let known = migrator.iter().map(|migration| (migration.version, &*migration.checksum));
         let is_same = applied.iter().all(|(.., success)| *success)
@@ -205,18 +243,27 @@ impl Schema {
         Ok(if is_same { Standing::Same } else { Standing::Behind })
     }
 
-    /// The migration that a release has to know in order to read the database; `None` when nothing
-    /// says so, as in the log, which is written as well.
-    async fn readable_since(self, database: &Connections) -> Result<Option<i64>, SchemaError> {
-        match self {
-            Self::Log => Ok(None),
-            Self::Feed | Self::Counts => {
-                sqlx::query_scalar!("select readable_since from compatibility")
+    async fn compatibility(self, database: &Connections) -> Result<Compatibility, SchemaError> {
+        let found =
+            match self {
+                // Who reads the log also understands what is written there, so one number is enough.
+                Self::Log => sqlx::query_as!(
+                    Compatibility,
+                    "select writable_since as readable_since, writable_since from log_compatibility"
+                )
+                .fetch_optional(database)
+                .await,
+                Self::Feed | Self::Counts => {
+                    sqlx::query_as!(
+                        Compatibility,
+                        "select readable_since, writable_since from compatibility"
+                    )
                     .fetch_optional(database)
                     .await
-                    .map_err(|source| SchemaError::Look { schema: self.name(), source })
-            }
-        }
+                }
+            };
+        let found = found.map_err(|source| SchemaError::Look { schema: self.name(), source })?;
+        Ok(found.unwrap_or_default())
     }
 
     /// Whether each migration of this release was applied.

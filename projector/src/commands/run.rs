@@ -98,7 +98,7 @@ impl Parts {
     /// Where the tables of `M` are, once they are there.
     async fn home_of<M: ReadModel>(&self) -> Result<Database, CommandError> {
         let database = self.database.clone().of(M::LAYOUT.projection);
-        M::LAYOUT.schema.migrate(&database.connect(1).await?).await?;
+        M::LAYOUT.schema.migrate_to_write(&database.connect(1).await?).await?;
         Ok(database)
     }
 
