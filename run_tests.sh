@@ -15,7 +15,7 @@ if ! command -v make >/dev/null; then
 fi
 scripts/browser.sh
 scripts/python.sh
-scripts/prometheus.sh
+scripts/unpacked.sh
 scripts/services.sh up
 eval "$(scripts/services.sh env)"
 export DATABASE_URL AMQP_URL RABBITMQ_UI

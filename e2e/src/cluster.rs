@@ -61,22 +61,22 @@ impl Cluster {
         self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "stop"]);
     }
 
-    /// A server that `lines` make from `backup` and start; they find both as `BACKUP` and `PGDATA`.
-    pub async fn restored(&self, lines: &str, backup: &str) -> Self {
-        let restored = Self::unused(self.programs.clone()).await;
-        let (port, root) = (restored.address.port(), restored.root.display());
+    /// A server whose data the lines of `copy` make and which those of `start` start. Both find `variables`, and as `PGDATA` where
+    /// its data has to be.
+    pub async fn made_by(&self, copy: &str, start: &str, variables: &[(&str, &str)]) -> Self {
+        let made = Self::unused(self.programs.clone()).await;
+        let (port, root, data) = (made.address.port(), made.root.display(), made.data());
         // Of this machine: a port that is free, and where its socket may be.
         let own = format!(
             "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{root}'\n"
         );
-        self.shell(
-            &format!("printf '%s' \"$OWN\" >> {backup}/postgresql.auto.conf"),
-            &[("OWN", &own)],
-        );
-        restored.shell(lines, &[("BACKUP", backup), ("PGDATA", &restored.data())]);
-        let url = restored.url_through(restored.address);
+        let variables = [variables, &[("PGDATA", &data), ("OWN", &own)]].concat();
+        made.shell(copy, &variables);
+        made.shell("printf '%s' \"$OWN\" >> \"$PGDATA/postgresql.auto.conf\"", &variables);
+        made.shell(start, &variables);
+        let url = made.url_through(made.address);
         until("the server answers", async || PgConnection::connect(&url).await.ok()).await;
-        restored
+        made
     }
 
     /// The URL of its first database, with another server's `address` in it.
@@ -162,6 +162,6 @@ fn programs() -> Option<PathBuf> {
 }
 
 /// Only root can look into its own folder.
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     std::fs::read_dir("/root").is_ok()
 }

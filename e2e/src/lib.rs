@@ -16,12 +16,14 @@ pub mod live;
 pub mod model;
 pub mod own_broker;
 pub mod pages;
+pub mod pgbouncer;
 pub mod process;
 pub mod prometheus;
 pub mod raw;
 pub mod roles;
 pub mod system;
 pub mod token;
+pub mod unpacked;
 pub mod vhost;
 
 use std::time::Duration;

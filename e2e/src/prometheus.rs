@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::process::Process;
-use crate::until;
+use crate::{unpacked, until};
 
 /// How often the tests' Prometheus scrapes: they have no time for the interval of `monitoring/prometheus.yml`.
 const SCRAPE_INTERVAL: &str = "scrape_interval: 1s";
@@ -141,11 +141,8 @@ fn monitoring(file: &str) -> PathBuf {
     root().join("monitoring").join(file)
 }
 
-/// Where `scripts/prometheus.sh` unpacks it.
 fn program(name: &str) -> String {
-    let path = root().join("target/tools/prometheus/usr/bin").join(name);
-    assert!(path.exists(), "{} is missing: scripts/prometheus.sh", path.display());
-    path.display().to_string()
+    unpacked::program("usr/bin", name)
 }
 
 fn root() -> &'static Path {

@@ -62,7 +62,8 @@ async fn a_backup_that_was_taken_under_load_is_restored_and_read_models_that_are
     }
     server.stop_at_once();
 
-    let restored = server.restored(restore, &backup).await;
+    let (copy, start) = restore.split_once('\n').unwrap();
+    let restored = server.made_by(copy, start, &[("BACKUP", &backup)]).await;
     let url = restored.url_through(restored.address);
     let log = Database::parse("DATABASE_URL", &url, "rookery test").unwrap();
     let log = log.connect(2).await.unwrap();
