@@ -89,6 +89,7 @@ impl Problem {
         Self { status, name, title, detail, errors: Vec::new(), position: None, challenge: None }
     }
 
+    /// For who has to say who they are, as `challenge` has it.
     #[must_use]
     pub fn unauthenticated(challenge: Challenge, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Who is calling?", detail)
@@ -101,6 +102,7 @@ impl Problem {
         Self { challenge: Some(challenge), ..self }
     }
 
+    /// For who is known, and may not do this.
     #[must_use]
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Not yours", detail)
@@ -112,6 +114,7 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "foreign", "From elsewhere", detail)
     }
 
+    /// For what is not there, or not the caller's to see.
     #[must_use]
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
@@ -123,6 +126,7 @@ impl Problem {
         Self::invalid_fields(vec![FieldError { field, detail: detail.into() }])
     }
 
+    /// The same of several fields at once.
     #[must_use]
     pub fn invalid_fields(errors: Vec<FieldError>) -> Self {
         let detail = errors
@@ -153,6 +157,7 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, name, "Not now", detail)
     }
 
+    /// A failure of ours, of which the log has the cause.
     #[must_use]
     pub fn internal() -> Self {
         let detail = "something went wrong here; the request id finds it in the log";

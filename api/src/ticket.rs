@@ -27,6 +27,7 @@ pub enum TicketError {
 }
 
 impl Tickets {
+    /// Signed with `key`, which every api of one log has.
     #[must_use]
     pub fn new(key: SliceKey) -> Self {
         Self(key)

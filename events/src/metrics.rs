@@ -57,11 +57,13 @@ impl Kind {
 }
 
 impl Metric {
+    /// What only grows.
     #[must_use]
     pub const fn counter(name: &'static str, help: &'static str) -> Self {
         Self { name, kind: Kind::Counter, labels: &[], values: &[], help }
     }
 
+    /// What rises and falls.
     #[must_use]
     pub const fn gauge(name: &'static str, help: &'static str) -> Self {
         Self { name, kind: Kind::Gauge, labels: &[], values: &[], help }

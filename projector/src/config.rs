@@ -36,6 +36,7 @@ pub struct Config {
     pub command: Command,
 }
 
+/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Consume the log's slices from RabbitMQ and keep the projections up to date.
@@ -83,6 +84,7 @@ impl Command {
     }
 }
 
+/// Of `projector run`.
 #[derive(Debug, Args)]
 pub struct RunArguments {
     /// Which projections to run [default: all].
@@ -107,6 +109,7 @@ pub struct RunArguments {
     pub metrics_bind: Option<SocketAddr>,
 }
 
+/// Of `projector rebuild`.
 #[derive(Debug, Args)]
 pub struct RebuildArguments {
     /// Which projections, one after the other [default: all].
@@ -117,6 +120,7 @@ pub struct RebuildArguments {
     pub with: RebuildWith,
 }
 
+/// Of `projector rollback`.
 #[derive(Debug, Args)]
 pub struct RollbackArguments {
     /// Which projection.
@@ -141,6 +145,7 @@ pub struct RebuildWith {
     pub metrics_bind: Option<SocketAddr>,
 }
 
+/// Of `projector verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArguments {
     /// Which projections, with the log and the decision state if it is the feed [default: all].
@@ -159,6 +164,7 @@ pub struct VerifyArguments {
     pub json: bool,
 }
 
+/// Of `projector status`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
         projector status                    once, as a table\n  \
@@ -187,6 +193,7 @@ pub struct StatusArguments {
     pub json: bool,
 }
 
+/// Of `projector dead-letters`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
         projector dead-letters list                what there is, oldest first\n  \
@@ -199,6 +206,7 @@ pub struct DeadLettersArguments {
     pub command: DeadLettersCommand,
 }
 
+/// What to do with them.
 #[derive(Debug, Subcommand)]
 pub enum DeadLettersCommand {
     /// List them, oldest first.
@@ -262,6 +270,7 @@ const BEHIND_AFTER_S: u64 = 10;
 /// Ids begin at 1, and so does the log.
 const FROM_ONE: std::ops::RangeFrom<i64> = 1..;
 
+/// Of `projector explain`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
         projector explain --user 2 --tweet 42            now, and what the read model has\n  \
