@@ -4,6 +4,7 @@
 //! has. What holds for all of a kind is added here, once: who calls, how an answer is dated, and what
 //! may be wrong with any request.
 
+mod links;
 pub mod parameters;
 
 use axum::body::Bytes;
@@ -64,11 +65,12 @@ fn completed(described: &OpenApi) -> Value {
         },
     });
     let Some(paths) = whole["paths"].as_object_mut() else { return whole };
-    for (path, item) in paths {
+    for (path, item) in &mut *paths {
         for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
             complete(path, operation);
         }
     }
+    links::add(paths);
     whole
 }
 
@@ -79,6 +81,12 @@ Each path is also answered with a slash at its end. Every refusal is `applicatio
 its `type`.";
 
 fn complete(path: &str, operation: &mut Value) {
+    // Handlers of two resources may have one name.
+    if let (Some(tag), Some(handler)) =
+        (operation["tags"][0].as_str(), operation["operationId"].as_str())
+    {
+        operation["operationId"] = format!("{tag}_{handler}").into();
+    }
     let is_called = operation.get("security").is_some();
     if let Some(security) = operation.get_mut("security").and_then(Value::as_array_mut) {
         let needed = security.iter().position(|one| one.get(CALLER).is_some());

@@ -1,5 +1,7 @@
 //! The description of the service, held against the service.
 
+use std::collections::HashMap;
+
 use e2e::client::Answer;
 use e2e::system::System;
 use reqwest::Method;
@@ -116,6 +118,102 @@ async fn every_text_and_every_id_in_the_description_has_an_example() {
         }
     }
     assert_eq!(without, Vec::<String>::new());
+    system.stop().await;
+}
+
+/// Whose operation ids are no identifiers of one operation, generators of clients give one method to two.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_has_an_id_of_its_own_and_every_link_leads_to_one() {
+    let system = System::start().await;
+    let description = description(&system).await;
+    let operations = operations(&description);
+    let mut ids = HashMap::new();
+    for (path, _, operation) in &operations {
+        let id = operation["operationId"].as_str().unwrap();
+        assert!(ids.insert(id, operation).is_none(), "{path}: {id} is there twice");
+    }
+    let mut links = 0;
+    for (path, _, operation) in &operations {
+        let responses = operation["responses"].as_object().unwrap().values();
+        for (name, link) in responses.filter_map(|one| one["links"].as_object()).flatten() {
+            let next = ids[link["operationId"].as_str().unwrap()];
+            for parameter in link["parameters"].as_object().unwrap().keys() {
+                let plain = parameter.strip_prefix("header.").unwrap_or(parameter);
+                let known = next["parameters"].as_array().unwrap();
+                let is_known = known.iter().any(|known| known["name"] == plain);
+                assert!(is_known, "{path}: {name} has no {parameter}");
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 0);
+    system.stop().await;
+}
+
+/// What a link's `expression` is, after `request` was answered by `answer`.
+fn evaluated(expression: &str, request: &Value, answer: &Answer) -> String {
+    let value = match expression.split_once('#') {
+        Some(("$response.body", pointer)) => answer.body.pointer(pointer).cloned(),
+        Some(("$request.body", pointer)) => request.pointer(pointer).cloned(),
+        _ if expression == "$response.header.X-Log-Position" => {
+            answer.position.map(|position| json!(position))
+        }
+        _ => panic!("what is {expression}?"),
+    };
+    value.unwrap_or_else(|| panic!("{expression} is not in {}", answer.body)).to_string()
+}
+
+/// As a client does that knows nothing but the description: what it has just made is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_command_has_made_is_found_at_once_by_the_links_of_its_answer() {
+    let system = System::start().await;
+    let client = &system.client;
+    let (ada, bob) = (client.register("ada").await, client.register("bob").await);
+    let description = description(&system).await;
+    let operations = operations(&description);
+    let mut followed = 0;
+    for (path, method, command) in &operations {
+        let responses = command["responses"].as_object().unwrap().values();
+        let links: Vec<_> =
+            responses.filter_map(|one| one["links"].as_object()).flatten().collect();
+        for (name, link) in links {
+            let body = match command["operationId"].as_str().unwrap() {
+                "users_register" => {
+                    json!({ "username": format!("u_{name}"), "email": format!("{name}@example.org") })
+                }
+                "tweets_create" => json!({ "content": format!("for {name}") }),
+                "subscriptions_follow" => json!({ "followed_id": bob }),
+                other => panic!("how does one call {other}?"),
+            };
+            let request = client.request(method.clone(), path, Some(ada)).json(&body);
+            let answer = Answer::of(request).await;
+            assert!(answer.status.is_success(), "{path} for {name}: {}", answer.body);
+            let next = |(_, _, operation): &&(_, _, Value)| {
+                operation["operationId"] == link["operationId"]
+            };
+            let (path, method, operation) = operations.iter().find(next).unwrap();
+            let (mut path, mut position) = (path.clone(), "0".to_owned());
+            for (parameter, expression) in link["parameters"].as_object().unwrap() {
+                let value = evaluated(expression.as_str().unwrap(), &body, &answer);
+                let in_path = format!("{{{parameter}}}");
+                if parameter == "header.X-Min-Log-Position" {
+                    position = value;
+                } else if path.contains(&in_path) {
+                    path = path.replace(&in_path, &value);
+                } else {
+                    path = format!("{path}?{parameter}={value}");
+                }
+            }
+            let request = client.request(method.clone(), &path, Some(ada));
+            let answer = Answer::of(request.header("X-Min-Log-Position", &position)).await;
+            let id = &operation["operationId"];
+            assert!(answer.status.is_success(), "{name}, {id}, {path}: {}", answer.body);
+            followed += 1;
+            // So that it can be followed again.
+            client.delete(&format!("/api/subscriptions/unfollow/{bob}"), Some(ada)).await;
+        }
+    }
+    assert!(followed > 10, "{followed} links");
     system.stop().await;
 }
 
