@@ -18,11 +18,15 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::consume::decode;
 
 /// How long the next of the messages that are there may take to come.
 const NEXT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it is looked at whether somebody else takes from a queue.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Bytes of the hash by which a message is known: no two of ten thousand are likely to share them.
 const ID_BYTES: usize = 5;
@@ -65,6 +69,11 @@ pub enum DeadLettersError {
         "RabbitMQ has {there} messages in {queue} and handed out {handed}: does somebody else hold them?"
     )]
     Held { queue: &'static str, there: u32, handed: usize },
+    #[error(
+        "somebody else takes from {0}: another projector dead-letters, or a consumer that RabbitMQ's UI names under the \
+         queue; what they hold cannot be seen"
+    )]
+    InUse(&'static str),
 }
 
 impl From<lapin::Error> for DeadLettersError {
@@ -84,8 +93,7 @@ impl DeadLetters {
         let mut deliveries = Vec::new();
         for projection in PROJECTIONS {
             let queue = projection.dead_letters();
-            let found = amqp::queue(&channel, queue).await?;
-            let there = found.ok_or(DeadLettersError::NoQueue(queue))?.messages;
+            let there = messages_for_us_alone(&channel, queue).await?;
             let taken = take(&channel, queue, there).await?;
             deliveries.extend(taken.into_iter().map(|delivery| (projection, delivery)));
         }
@@ -174,6 +182,25 @@ impl DeadLetters {
     }
 }
 
+/// How many messages wait in `queue`, once nobody else takes from it: who did a moment ago may still be on their way out.
+async fn messages_for_us_alone(
+    channel: &Channel,
+    queue: &'static str,
+) -> Result<u32, DeadLettersError> {
+    let deadline = Instant::now() + NEXT_TIMEOUT;
+    loop {
+        let found = amqp::queue(channel, queue).await?;
+        let found = found.ok_or(DeadLettersError::NoQueue(queue))?;
+        if found.consumers == 0 {
+            return Ok(found.messages);
+        }
+        if Instant::now() >= deadline {
+            return Err(DeadLettersError::InUse(queue));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
 async fn take(
     channel: &Channel,
     queue: &'static str,
@@ -191,7 +218,7 @@ async fn take(
         .await?;
     let mut deliveries = Vec::new();
     while deliveries.len() < usize::try_from(there).unwrap_or(usize::MAX) {
-        match tokio::time::timeout(NEXT_TIMEOUT, consumer.next()).await {
+        match timeout(NEXT_TIMEOUT, consumer.next()).await {
             Ok(Some(delivery)) => deliveries.push(delivery?),
             Ok(None) => return Err(BrokerError::Lost.into()),
             Err(_) => {

@@ -8,7 +8,8 @@ use events::amqp::EXCHANGE;
 use events::projection::PROJECTIONS;
 use events::store::read;
 use lapin::BasicProperties;
-use lapin::options::BasicPublishOptions;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions};
+use lapin::types::FieldTable;
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -180,6 +181,19 @@ async fn dead_letters_are_listed_shown_and_discarded() {
         assert_eq!(letter["not_needed"], "it has no event of this log");
         assert!(letter["since"].is_string(), "{letter}");
     }
+    // Held by somebody they could not be seen, and "there are none" would not be true.
+    let consume = channel.basic_consume(
+        PROJECTIONS[0].dead_letters().into(),
+        "somebody".into(),
+        BasicConsumeOptions::default(),
+        FieldTable::default(),
+    );
+    let _held = consume.await.unwrap();
+    let (code, _, error) = dead_letters(&["list"]).await;
+    assert!(code == 3 && error.contains("somebody else takes from"), "{code}: {error}");
+    channel.basic_cancel("somebody".into(), BasicCancelOptions::default()).await.unwrap();
+    channel.close(200, "enough".into()).await.unwrap();
+
     let (_, table, _) = dead_letters(&["list"]).await;
     fits(&table);
     let id = found[0]["id"].as_str().unwrap();
