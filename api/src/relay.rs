@@ -9,31 +9,27 @@
 
 mod publisher;
 mod refusals;
+mod round;
+mod status;
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use events::amqp::{self, Broker, BrokerError, Queue};
-use events::projection::{PROJECTIONS, ProjectionName};
+use events::amqp::{Broker, BrokerError};
 use events::retry::{Failure, Retry};
-use events::slice::{SLICE_MAX_EVENTS, Slice, SliceError};
+use events::slice::SliceError;
 use events::store::hops::{Recorder, RelayHop};
 use events::store::outbox::{self, Lead, LeadError};
-use events::store::read;
 use events::store::{Connections, history};
-use events::trace::{BatchSpan, SpanKind, attribute};
-use events::{Clock, Mark, Position};
-use metrics::{counter, gauge, histogram};
+use events::{Mark, Position};
+use metrics::counter;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{
-    RELAY_BROKER_CONNECTED, RELAY_CONFIRM, RELAY_CONFIRMED_SLICES, RELAY_LEADING, RELAY_POSITION,
-    RELAY_PUBLISHED_EVENTS, RELAY_REFUSED_ROUNDS, show_queues,
-};
+use crate::metrics::RELAY_REFUSED_ROUNDS;
 use publisher::{Published, Publisher};
 use refusals::Refusals;
+pub use status::{Queues, QueuesOf, RelayState, RelayStatus};
 
 /// The most events read and published before the cursor moves: four slices, so that reading,
 /// publishing and confirming each happen once for many events and memory stays small.
@@ -54,48 +50,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long the last round before the end may take.
 const LAST_ROUND_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What this process's relay is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RelayState {
-    /// No connection to the broker; commands are accepted all the same.
-    Disconnected,
-    /// The log cannot be read, or its server takes no writes.
-    WithoutLog,
-    /// Another relay leads.
-    Standby,
-    Leading,
-}
-
-/// What this process knows of its relay and the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RelayStatus {
-    pub state: RelayState,
-    /// The queues at the last look.
-    pub queues: Queues,
-}
-
-/// What the broker says of the queues of each of [`PROJECTIONS`], in their order.
-pub type Queues = [QueuesOf; PROJECTIONS.len()];
-
-/// Of one projection; `None` when there is no connection, or no such queue.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct QueuesOf {
-    pub queue: Option<Queue>,
-    pub dead_letters: Option<Queue>,
-}
-
-impl RelayStatus {
-    /// The queue of the home feeds.
-    #[must_use]
-    pub fn feed_queue(&self) -> Option<Queue> {
-        let of = PROJECTIONS
-            .iter()
-            .zip(&self.queues)
-            .find(|(projection, _)| **projection == ProjectionName::Feed);
-        of.and_then(|(_, queues)| queues.queue)
-    }
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -310,113 +264,4 @@ impl Relay {
             () = shutdown.cancelled() => {}
         }
     }
-
-    /// Publishes what is next after `cursor`, for a probe one slice of it, and moves it over what was confirmed.
-    async fn publish_once(
-        &self,
-        publisher: &Publisher,
-        fence: i64,
-        cursor: &mut Mark,
-        is_probe: bool,
-    ) -> Result<Published, RelayError> {
-        let limit = if is_probe { SLICE_MAX_EVENTS } else { RELAY_BATCH_MAX };
-        let events = read::after(&self.log, cursor.position, limit).await?;
-        let Some(first) = events.first() else { return Ok(Published::All(0)) };
-        if first.position != cursor.position.next() {
-            let hole = SliceError::Hole { after: cursor.position, found: first.position };
-            return Err(hole.into());
-        }
-        let mut slices = Slice::cut(events)?;
-        if is_probe {
-            slices.truncate(1);
-        }
-        let (began, published_at) = (Instant::now(), Clock::system().now());
-        let published = self.publish_as_leader(publisher, fence, *cursor, &slices).await?;
-        histogram!(RELAY_CONFIRM.name).record(began.elapsed());
-        let confirmed_at = Clock::system().now();
-        let confirmed = published.count();
-        if confirmed > 0 {
-            let moved_to = slices[confirmed - 1].mark();
-            outbox::move_cursor(&self.log, fence, moved_to, LEASE).await?;
-            let moved_by = (moved_to.position.0 - cursor.position.0).unsigned_abs();
-            counter!(RELAY_PUBLISHED_EVENTS.name).increment(moved_by);
-            counter!(RELAY_CONFIRMED_SLICES.name).increment(confirmed as u64);
-            gauge!(RELAY_POSITION.name).set(moved_to.position.0 as f64);
-            self.hops.record(RelayHop {
-                first: cursor.position.next(),
-                last: moved_to.position,
-                published_at,
-                confirmed_at,
-            });
-            add_to_traces(&slices[..confirmed], published_at, confirmed_at);
-            *cursor = moved_to;
-        }
-        Ok(published)
-    }
-
-    /// Publishes `slices`, and keeps the lease for as long as the broker takes to confirm them.
-    async fn publish_as_leader(
-        &self,
-        publisher: &Publisher,
-        fence: i64,
-        cursor: Mark,
-        slices: &[Slice],
-    ) -> Result<Published, RelayError> {
-        let publishing = publisher.publish(slices);
-        tokio::pin!(publishing);
-        loop {
-            tokio::select! {
-                published = &mut publishing => return Ok(published?),
-                () = tokio::time::sleep(LEASE_CHECK) => {
-                    publisher.show_blocked();
-                    outbox::move_cursor(&self.log, fence, cursor, LEASE).await?;
-                }
-            }
-        }
-    }
-
-    fn enter(&self, state: RelayState) {
-        self.status.send_modify(|status| {
-            status.state = state;
-        });
-        gauge!(RELAY_LEADING.name).set(f64::from(u8::from(state == RelayState::Leading)));
-        let connected = matches!(state, RelayState::Standby | RelayState::Leading);
-        gauge!(RELAY_BROKER_CONNECTED.name).set(f64::from(u8::from(connected)));
-        if !connected {
-            self.found(Queues::default());
-        }
-    }
-
-    async fn look_at_queues(&self, publisher: &Publisher) -> Result<(), RelayError> {
-        let queues = publisher.queues().await?;
-        self.found(queues.unwrap_or_default());
-        // Where others still take what is published, the broker does not say that this one is missing.
-        if queues.is_some_and(|queues| queues.iter().any(|of| of.queue.is_none())) {
-            return Err(BrokerError::QueueGone.into());
-        }
-        Ok(())
-    }
-
-    fn found(&self, queues: Queues) {
-        show_queues(queues);
-        self.status
-            .send_if_modified(|status| std::mem::replace(&mut status.queues, queues) != queues);
-    }
-}
-
-/// Adds the publishing of `slices` to the traces of their events.
-fn add_to_traces(slices: &[Slice], began: DateTime<Utc>, ended: DateTime<Utc>) {
-    let attributes = vec![
-        attribute("messaging.system", "rabbitmq"),
-        attribute("messaging.operation.name", "publish"),
-        attribute("messaging.destination.name", amqp::EXCHANGE),
-    ];
-    let span = BatchSpan {
-        kind: SpanKind::Producer,
-        name: "publish".to_owned(),
-        began,
-        ended,
-        attributes,
-    };
-    span.add_to_traces_of(slices.iter().flat_map(Slice::events));
 }
