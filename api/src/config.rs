@@ -41,7 +41,8 @@ pub struct Config {
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
     pub feed_database_url: Option<Secret>,
 
-    /// RabbitMQ, for the relay. May be away: commands are accepted all the same.
+    /// RabbitMQ, for the relay. May be away: commands are accepted all the same. Of a cluster several nodes, with commas
+    /// between them.
     #[arg(
         long,
         env,

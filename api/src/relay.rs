@@ -131,7 +131,7 @@ impl Relay {
             return Ok(());
         }
         let key = outbox::slice_key(&self.log).await?;
-        let publisher = tokio::select! {
+        let mut publisher = tokio::select! {
             connected = timeout(CONNECT_TIMEOUT, Publisher::connect(&self.broker, &self.name, key)) => {
                 connected.map_err(|_| BrokerError::Timeout)??
             }
@@ -142,7 +142,7 @@ impl Relay {
             publisher.check()?;
             self.look_at_queues(&publisher).await?;
             if let Some(lead) = outbox::take_lead(&self.log, &self.name, LEASE).await? {
-                return self.lead(&publisher, lead, shutdown).await;
+                return self.lead(&mut publisher, lead, shutdown).await;
             }
             tokio::select! {
                 () = tokio::time::sleep(LEASE_CHECK) => {}
@@ -154,7 +154,7 @@ impl Relay {
 
     async fn lead(
         &mut self,
-        publisher: &Publisher,
+        publisher: &mut Publisher,
         lead: Lead,
         shutdown: &CancellationToken,
     ) -> Result<(), RelayError> {
@@ -170,7 +170,7 @@ impl Relay {
 
     async fn publish_until_stopped(
         &mut self,
-        publisher: &Publisher,
+        publisher: &mut Publisher,
         lead: Lead,
         shutdown: &CancellationToken,
     ) -> Result<(), RelayError> {
@@ -190,8 +190,13 @@ impl Relay {
             self.log_head.borrow_and_update();
             let is_waiting = refusals.is_waiting();
             if !is_waiting || last_round {
-                let round =
-                    self.publish_once(publisher, lead.fence, &mut cursor, refusals.is_probing());
+                let is_probe = refusals.is_probing();
+                let round = async {
+                    if is_probe {
+                        publisher.change_channel().await?;
+                    }
+                    self.publish_once(publisher, lead.fence, &mut cursor, is_probe).await
+                };
                 // A broker that does not confirm any more must not keep the process.
                 let out_of_time = async {
                     shutdown.cancelled().await;

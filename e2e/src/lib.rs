@@ -4,6 +4,7 @@
 //! The servers are those of `DATABASE_URL`, `AMQP_URL` and `RABBITMQ_UI`; `run_tests.sh` brings them
 //! up. Each test has its own database and virtual host, so that tests can run side by side.
 
+pub mod broker_cluster;
 pub mod browser;
 pub mod client;
 pub mod cluster;

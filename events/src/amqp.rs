@@ -8,6 +8,8 @@
 //! Each projection has a queue of its own, and one for what it refused; all are quorum queues.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lapin::options::{
@@ -58,7 +60,10 @@ const HEARTBEAT_SECONDS: u16 = 5;
 /// Why there is no connection to the broker.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    #[error("AMQP_URL is not an AMQP URL ({0}); it looks like amqp://user:password@host:5672/%2f")]
+    #[error(
+        "AMQP_URL is not an AMQP URL ({0}); it looks like amqp://user:password@host:5672/%2f, or several of \
+         these with commas between them"
+    )]
     Url(String),
     #[error("RabbitMQ: {0}")]
     Broker(#[from] lapin::Error),
@@ -90,40 +95,63 @@ impl BrokerError {
     }
 }
 
-/// Where the broker is.
+/// Where the broker is: its nodes, any of which will do.
 #[derive(Clone)]
 pub struct Broker {
-    uri: AMQPUri,
+    nodes: Vec<AMQPUri>,
+    /// The one to try first, for all that connect: which answered last, or comes after one that did not.
+    first: Arc<AtomicUsize>,
 }
 
-/// Without the user and the password.
+/// Without users and passwords.
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Broker").field("vhost", &self.uri.vhost).finish_non_exhaustive()
+        f.debug_struct("Broker").field("nodes", &self.nodes.len()).finish_non_exhaustive()
     }
 }
 
 impl Broker {
-    /// Reads `AMQP_URL`.
+    /// Reads `AMQP_URL`: the URLs of one or several nodes, with commas between them.
     ///
     /// # Errors
-    /// [`BrokerError::Url`] when it is not an AMQP URL.
-    pub fn parse(url: &str) -> Result<Self, BrokerError> {
-        let mut uri: AMQPUri = url.parse().map_err(BrokerError::Url)?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-        Ok(Self { uri })
+    /// [`BrokerError::Url`] when one of them is not an AMQP URL.
+    pub fn parse(urls: &str) -> Result<Self, BrokerError> {
+        let mut nodes = Vec::new();
+        for url in urls.split(',') {
+            let mut uri: AMQPUri = url.trim().parse().map_err(BrokerError::Url)?;
+            uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+            nodes.push(uri);
+        }
+        Ok(Self { nodes, first: Arc::default() })
     }
 
-    /// Connects under a `name` that a person finds in the RabbitMQ UI.
+    /// Connects under a `name` that a person finds in the RabbitMQ UI, to the node that answered last, or else to the
+    /// next one that does.
     ///
     /// # Errors
-    /// [`BrokerError`] when the broker is away, silent, or refuses us.
+    /// [`BrokerError`] of the last node that was tried when each is away, silent, or refuses us.
     pub async fn connect(&self, name: &str) -> Result<Connection, BrokerError> {
-        let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let connecting = Connection::connect_uri(self.uri.clone(), properties);
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
-        Ok(connected.map_err(|_| BrokerError::Timeout)??)
+        let first = self.first.load(Ordering::Relaxed);
+        let mut end = Err(BrokerError::Timeout);
+        for tried in first..first + self.nodes.len() {
+            let node = tried % self.nodes.len();
+            // Also when nobody waits for the end of this.
+            self.first.store(node + 1, Ordering::Relaxed);
+            end = connect_to(&self.nodes[node], name).await;
+            if end.is_ok() {
+                self.first.store(node, Ordering::Relaxed);
+                break;
+            }
+        }
+        end
     }
+}
+
+async fn connect_to(node: &AMQPUri, name: &str) -> Result<Connection, BrokerError> {
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let connecting = Connection::connect_uri(node.clone(), properties);
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+    Ok(connected.map_err(|_| BrokerError::Timeout)??)
 }
 
 /// Declares the exchanges and queues of the picture above. Both sides do it, so that whichever

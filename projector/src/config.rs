@@ -97,7 +97,7 @@ pub struct RunArguments {
     #[command(flatten)]
     pub databases: Databases,
 
-    /// RabbitMQ.
+    /// RabbitMQ; of a cluster several nodes, with commas between them.
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
     pub amqp_url: String,
 
@@ -176,7 +176,7 @@ pub struct StatusArguments {
     #[command(flatten)]
     pub databases: Databases,
 
-    /// RabbitMQ.
+    /// RabbitMQ; of a cluster several nodes, with commas between them.
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
     pub amqp_url: String,
 
@@ -232,7 +232,7 @@ pub enum DeadLettersCommand {
     },
     /// Discard some of them, for good.
     Discard {
-        /// RabbitMQ.
+        /// RabbitMQ; of a cluster several nodes, with commas between them.
         #[arg(long, env, hide_env_values = true, value_name = "URL")]
         amqp_url: String,
 
@@ -258,7 +258,7 @@ pub struct Pipeline {
     #[command(flatten)]
     pub databases: Databases,
 
-    /// RabbitMQ.
+    /// RabbitMQ; of a cluster several nodes, with commas between them.
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
     pub amqp_url: String,
 }

@@ -61,11 +61,21 @@ impl Publisher {
         key: SliceKey,
     ) -> Result<Self, BrokerError> {
         let connection = broker.connect(name).await?;
-        let channel = connection.create_channel().await?;
+        let channel = confirming(&connection).await?;
         amqp::declare_topology(&channel).await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let looking = Mutex::new(connection.create_channel().await?);
         Ok(Self { connection, channel, looking, key })
+    }
+
+    /// Publishes on another channel from now on. One that met a queue without a leader, as in a cluster that has just lost a
+    /// node, can be refused there for good, also when the queue has a leader again: RabbitMQ 3.10 keeps asking the node that is gone.
+    pub(super) async fn change_channel(&mut self) -> Result<(), BrokerError> {
+        let changing = async {
+            let channel = confirming(&self.connection).await?;
+            std::mem::replace(&mut self.channel, channel).close(200, "refused".into()).await
+        };
+        let changed = timeout(CONFIRM_TIMEOUT, changing).await;
+        Ok(changed.map_err(|_| BrokerError::Unconfirmed(CONFIRM_TIMEOUT))??)
     }
 
     /// The queues as they are now; `None` when the broker does not say.
@@ -154,6 +164,13 @@ impl Publisher {
         let any_key: ShortString = "".into();
         self.channel.basic_publish(amqp::EXCHANGE.into(), any_key, options, &body, properties).await
     }
+}
+
+/// A channel in confirm mode.
+async fn confirming(connection: &Connection) -> Result<Channel, lapin::Error> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
 }
 
 fn message_id(slice: &Slice) -> String {

@@ -3,6 +3,7 @@
 mod appender;
 mod authentication;
 mod backups;
+mod broker_cluster;
 mod changes;
 mod command_line;
 mod connections;
