@@ -105,6 +105,10 @@ async fn a_newer_schema_is_refused_in_words_by_those_who_write_it() {
         );
         sqlx::query(sqlx::AssertSqlSafe(newer)).execute(&pool).await.unwrap();
     }
+    for table in ["log_compatibility", "compatibility"] {
+        let shut_out = format!("update {table} set writable_since = 9999");
+        sqlx::query(sqlx::AssertSqlSafe(shut_out)).execute(&pool).await.unwrap();
+    }
     let amqp = setting("AMQP_URL");
     let variables = [("DATABASE_URL", database.url.as_str()), ("AMQP_URL", amqp.as_str())];
     is_plain(&run("api", &["--bind", "127.0.0.1:0"], &variables).await, 1, "newer");

@@ -36,12 +36,15 @@ async fn the_one_in_python_counts_each_tweet_once() {
     let page = std::fs::read_to_string(root().join("docs/consumers.md")).unwrap();
     let (_, code) = page.split_once("```python\n").expect("the page has one in Python");
     let (code, _) = code.split_once("```").expect("it ends");
-    let file = std::env::temp_dir().join(format!("count-tweets-{}.py", uuid::Uuid::now_v7()));
+    // In a folder of its own, since Python takes what lies beside a program for modules.
+    let folder = std::env::temp_dir().join(format!("count-tweets-{}", uuid::Uuid::now_v7()));
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("count_tweets.py");
     std::fs::write(&file, code).unwrap();
     let python: PathBuf = root().join("target/tools/python/bin/python");
     assert!(python.exists(), "scripts/python.sh");
     counts_each_tweet_once(&python.display().to_string(), &[file.to_str().unwrap()]).await;
-    std::fs::remove_file(file).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 async fn counts_each_tweet_once(program: &str, arguments: &[&str]) {
