@@ -185,7 +185,7 @@ impl BrokerCluster {
         let within = |name: &str| folder.join(name).display().to_string();
         let path = std::env::var("PATH").unwrap_or_default();
         let erlang = format!(
-            "+S 1:1 -kernel inet_dist_use_interface {{127,0,0,1}} -kernel net_ticktime {NET_TICK_S}"
+            "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {{127,0,0,1}} -kernel net_ticktime {NET_TICK_S}"
         );
         vec![
             ("PATH", path),

@@ -33,7 +33,7 @@ impl LiveFeed {
         Self::open_if_any(client, reader, last_event_id).await.expect("the api answers")
     }
 
-    /// The same, or `None` when the connection was refused or cut.
+    /// The same, or `None` when the connection was refused or cut, or the api asks to come back later.
     pub async fn open_if_any(
         client: &Rookery,
         reader: UserId,
@@ -43,7 +43,12 @@ impl LiveFeed {
         if let Some(position) = last_event_id {
             request = request.header("Last-Event-ID", position.0);
         }
-        Some(Self::of(request.send().await.ok()?))
+        let response = request.send().await.ok()?;
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+            assert!(response.headers().contains_key("retry-after"), "{response:?}");
+            return None;
+        }
+        Some(Self::of(response))
     }
 
     /// The stream that `response` is.
