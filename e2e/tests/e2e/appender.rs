@@ -242,6 +242,8 @@ async fn an_append_that_the_server_begins_too_late_is_not_repeated_and_not_denie
     gate.hold_back_then_cut(b"perhaps");
     assert_eq!(submit(&appender, tweet(1, "perhaps")).await, Err(Refusal::Unknown));
     assert_eq!(read::head(&log).await.unwrap(), Position(3));
+    // The attempts that were cut took the lock, and the server may yet have to notice that they ended.
+    until_nobody_has_the_lock(&database).await;
     gate.release().await;
     until("the late append is in the log", async || {
         (read::head(&log).await.unwrap() == Position(4)).then_some(())
@@ -274,6 +276,17 @@ async fn who_is_overtaken_decides_anew() {
     holder.rollback().await.unwrap();
     lent.give_back();
     assert_eq!(waiting.await.unwrap().unwrap().position, Position(5));
+}
+
+async fn until_nobody_has_the_lock(database: &TestDatabase) {
+    let pool = database.pool().await;
+    until("nobody has the lock", async || {
+        let held = "select 1 from pg_locks where locktype = 'advisory'
+            and database = (select oid from pg_database where datname = current_database())";
+        let held = sqlx::query(held).fetch_optional(&pool).await.unwrap();
+        held.is_none().then_some(())
+    })
+    .await;
 }
 
 async fn until_somebody_waits_for_the_lock(database: &TestDatabase) {
