@@ -3,7 +3,6 @@
 //!
 //! `cargo bench -p bench --bench hot_pieces`. How fast the whole is, `cargo run --release -p bench` says.
 
-use std::collections::BTreeSet;
 use std::hint::black_box;
 
 use api::appender::APPEND_BATCH_MAX;
@@ -15,7 +14,7 @@ use events::recorded::{Metadata, RecordedEvent};
 use events::slice::{SLICE_MAX_EVENTS, Slice, SliceKey};
 use events::store::append::Head;
 use events::{Event, Position, UserId};
-use projector::changes::Changes;
+use projector::changes::{Changes, Ways};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -92,13 +91,13 @@ fn slice(criterion: &mut Criterion) {
 
 /// What the same run does to feeds.
 fn changes(criterion: &mut Criterion) {
-    let (run, many_read) = (run(), BTreeSet::new());
+    let (run, ways) = (run(), Ways::default());
     let mut group = criterion.benchmark_group("changes");
     group.throughput(Throughput::Elements(run.len() as u64));
     group.bench_function("of a run, in feeds", |bencher| {
         bencher.iter(|| {
             let changes = Changes::of(black_box(&run)).expect("it can be read");
-            changes.in_feeds(&many_read)
+            changes.in_feeds(&ways)
         });
     });
     group.finish();

@@ -144,6 +144,9 @@ pub async fn start_api(
 /// How many readers a tweet reaches at a time: so few that fan-outs are under way all the time.
 const FAN_OUT_ROWS: &str = "2";
 
+/// So few readers make an author's tweets pulled.
+const PULL_FROM: &str = "4";
+
 /// Starts a projector and waits until it leads or stands by.
 pub async fn start_projector(
     database_url: &str,
@@ -151,8 +154,12 @@ pub async fn start_projector(
     more_variables: &[(&str, &str)],
     arguments: &[&str],
 ) -> Process {
-    let variables =
-        [("DATABASE_URL", database_url), ("AMQP_URL", amqp_url), ("FAN_OUT_ROWS", FAN_OUT_ROWS)];
+    let variables = [
+        ("DATABASE_URL", database_url),
+        ("AMQP_URL", amqp_url),
+        ("FAN_OUT_ROWS", FAN_OUT_ROWS),
+        ("PULL_FROM", PULL_FROM),
+    ];
     let variables = [&variables, more_variables].concat();
     let arguments: Vec<&str> = [&["run"], arguments].concat();
     let mut projector = Process::start("projector", &arguments, &variables);

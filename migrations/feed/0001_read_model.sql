@@ -43,12 +43,42 @@ create table tweets (
     content          text        not null,
     created_at       timestamptz not null,
     -- Position of TweetDeleted, 0 while there is none. The row stays, for feeds as they were before.
-    deleted_position bigint      not null default 0
+    deleted_position bigint      not null default 0,
+    -- Whether no feed keeps a row of it and a page takes it from here, because the author had so many readers when it was
+    -- written. That never changes, whatever becomes of the author.
+    pulled           boolean     not null
 );
 
 -- What an author says now, in order, and apart from it what they deleted, in the order of that: so
 -- that passing over deleted tweets costs nothing, and a feed as it was finds those it had.
 create index tweets_by_author on tweets (author_id, deleted_position, tweet_id);
+
+-- What an author says now, apart by how it comes to readers: a page finds what is pulled, and whoever writes rows what is
+-- not, however much there is of the other.
+create index tweets_pulled on tweets (author_id, tweet_id) where pulled and deleted_position = 0;
+create index tweets_in_rows on tweets (author_id, tweet_id) where not pulled and deleted_position = 0;
+
+-- Authors of whom there is a tweet that is pulled, or was.
+create table pulled_authors (author_id bigint primary key);
+
+-- How many readers an author has: Followed less Unfollowed in the log. Who has left counts on.
+--
+-- The key moves with each change, as that of `checkpoint` does: whoever reads it from its end passes over no version that an
+-- old snapshot keeps, and a celebrity's has many.
+create table reader_counts (
+    author_id bigint not null,
+    -- Of the last event that changed it, or of one after it.
+    position  bigint not null,
+    readers   bigint not null,
+    primary key (author_id, position)
+);
+
+-- What was laid down when this generation was begun and holds as long as it is read: one row.
+create table rules (
+    only_row  boolean primary key default true check (only_row),
+    -- A tweet is pulled if its author had so many readers or more when it was written.
+    pull_from bigint  not null
+);
 
 -- Who reads whom, and from which position until which. Each user reads their own tweets: the row
 -- (u, u) is written at registration and ends with the account.

@@ -1,5 +1,7 @@
 //! What bounds feeds, and the work on them: the same for all that write the read model.
 
+use crate::feed::pulled::PullFrom;
+
 /// The most events in one transaction. Larger ones no longer raise the rate; they only make those
 /// who wait for the first event wait for the last.
 pub const APPLY_MAX_EVENTS: usize = 2_048;
@@ -18,6 +20,9 @@ pub const FEED_KEPT_MAX: i64 = APPLY_MAX_ROWS;
 /// second's worth, for which everyone else's events wait.
 pub const FAN_OUT_ROWS_DEFAULT: i64 = 12_500;
 
+/// How many readers an author has whose tweets are pulled, unless told otherwise.
+pub const PULL_FROM_DEFAULT: i64 = 50_000;
+
 /// The most rows of one step. Commands that come meanwhile wait at their commit until the server's log is on the disk up
 /// to there, and a row is 200 bytes of it: half a megabyte a step.
 const STEP_ROWS_MAX: i64 = 2_500;
@@ -29,13 +34,15 @@ pub struct Bounds {
     pub kept: i64,
     /// A tweet that has more readers enters their feeds step by step.
     pub fan_out_rows: i64,
+    /// What a generation is begun with: tweets of authors with so many readers or more are pulled.
+    pub pull_from: PullFrom,
 }
 
 impl Bounds {
     /// Feeds that keep their newest `kept` tweets.
     #[must_use]
     pub const fn keeping(kept: i64) -> Self {
-        Self { kept, fan_out_rows: FAN_OUT_ROWS_DEFAULT }
+        Self { kept, fan_out_rows: FAN_OUT_ROWS_DEFAULT, pull_from: PullFrom(PULL_FROM_DEFAULT) }
     }
 
     /// The rows of one step.

@@ -43,6 +43,15 @@ pub struct Interval {
 /// Reader and author.
 pub type Pair = (UserId, UserId);
 
+/// How tweets of a run come to their readers, those that do not enter all feeds at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// Authors whose tweets enter feeds step by step.
+    pub step_by_step: BTreeSet<UserId>,
+    /// Tweets that are [pulled](crate::feed::pulled).
+    pub pulled: BTreeSet<TweetId>,
+}
+
 /// What a run of events changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -124,19 +133,43 @@ impl Changes {
         }
     }
 
-    /// What that does to feeds; the tweets of `many_read` enter them step by step.
+    /// How many tweets of this run are pulled.
     #[must_use]
-    pub fn in_feeds(&self, many_read: &BTreeSet<UserId>) -> FeedChanges {
+    pub fn pulled_of(&self, ways: &Ways) -> usize {
+        self.tweets.keys().filter(|tweet| ways.pulled.contains(tweet)).count()
+    }
+
+    /// How many more readers authors have after this run than before it, where that is not as many.
+    #[must_use]
+    pub fn readers_gained(&self) -> BTreeMap<UserId, i64> {
+        let mut gained: BTreeMap<UserId, i64> = BTreeMap::new();
+        for (_, author) in self.ended.keys() {
+            *gained.entry(*author).or_default() -= 1;
+        }
+        for ((reader, author), begun) in &self.begun {
+            // Authors read themselves without an event.
+            if reader != author && begun.last().is_some_and(|last| last.until.is_none()) {
+                *gained.entry(*author).or_default() += 1;
+            }
+        }
+        gained.retain(|_, gained| *gained != 0);
+        gained
+    }
+
+    /// What that does to feeds, into which tweets come in these `ways`.
+    #[must_use]
+    pub fn in_feeds(&self, ways: &Ways) -> FeedChanges {
         let within = self.users.values().filter_map(|user| Some((user.user_id, user.deleted?)));
         let gone: BTreeMap<_, _> =
             within.chain(self.deleted_users.iter().map(|(user, at)| (*user, *at))).collect();
         let entering = self
             .tweets
             .values()
-            .filter(|tweet| tweet.deleted.is_none() && !gone.contains_key(&tweet.author_id));
+            .filter(|tweet| tweet.deleted.is_none() && !gone.contains_key(&tweet.author_id))
+            .filter(|tweet| !ways.pulled.contains(&tweet.tweet_id));
         let (begun, delivered) = entering
             .map(|tweet| (tweet.tweet_id, tweet.author_id))
-            .partition(|(_, author)| many_read.contains(author));
+            .partition(|(_, author)| ways.step_by_step.contains(author));
         let holds = |begun: &[Interval]| begun.last().is_some_and(|last| last.until.is_none());
         let started = self.begun.iter().filter(|(pair, begun)| {
             holds(begun) && !self.ended.contains_key(pair) && !gone.contains_key(&pair.0)
@@ -209,7 +242,7 @@ mod tests {
     }
 
     fn in_feeds(events: Vec<Event>) -> FeedChanges {
-        changes(events).in_feeds(&BTreeSet::new())
+        changes(events).in_feeds(&Ways::default())
     }
 
     fn followed(follower: i64, followed: i64) -> Event {
@@ -233,7 +266,8 @@ mod tests {
     #[test]
     fn a_follow_that_came_and_went_leaves_the_feed_alone_but_not_the_history() {
         let changes = changes(vec![followed(1, 2), unfollowed(1, 2)]);
-        assert_eq!(changes.in_feeds(&BTreeSet::new()), FeedChanges::default());
+        assert_eq!(changes.in_feeds(&Ways::default()), FeedChanges::default());
+        assert_eq!(changes.readers_gained(), BTreeMap::new());
         let interval = Interval { since: Position(1), until: Some(Position(2)) };
         assert_eq!(changes.begun[&(UserId(1), UserId(2))], [interval]);
     }
@@ -241,7 +275,8 @@ mod tests {
     #[test]
     fn a_follow_that_ended_and_began_again_leaves_the_feed_alone() {
         let changes = changes(vec![unfollowed(1, 2), followed(1, 2)]);
-        assert_eq!(changes.in_feeds(&BTreeSet::new()), FeedChanges::default());
+        assert_eq!(changes.in_feeds(&Ways::default()), FeedChanges::default());
+        assert_eq!(changes.readers_gained(), BTreeMap::new());
         assert_eq!(changes.ended[&(UserId(1), UserId(2))], Position(1));
     }
 
@@ -257,7 +292,7 @@ mod tests {
     fn a_tweet_that_came_and_went_is_kept_but_not_delivered() {
         let deleted = TweetDeleted { tweet_id: TweetId(1), author_id: UserId(7) };
         let changes = changes(vec![tweeted(7), tweeted(7), Event::TweetDeleted(deleted)]);
-        let in_feeds = changes.in_feeds(&BTreeSet::new());
+        let in_feeds = changes.in_feeds(&Ways::default());
         assert_eq!(in_feeds.delivered, [(TweetId(2), UserId(7))]);
         assert_eq!(changes.tweets[&TweetId(1)].deleted, Some(Position(3)));
     }
@@ -280,9 +315,27 @@ mod tests {
     }
 
     #[test]
+    fn readers_are_gained_and_lost_by_those_who_are_followed_and_no_longer_followed() {
+        let events = vec![followed(1, 7), followed(2, 7), unfollowed(3, 7), unfollowed(3, 8)];
+        let gained = changes(events).readers_gained();
+        assert_eq!(gained, BTreeMap::from([(UserId(7), 1), (UserId(8), -1)]));
+    }
+
+    #[test]
+    fn a_tweet_that_is_pulled_is_kept_but_enters_no_feed() {
+        let changes = changes(vec![tweeted(7), tweeted(7)]);
+        let pulled = BTreeSet::from([TweetId(2)]);
+        let in_feeds = changes.in_feeds(&Ways { pulled, ..Ways::default() });
+        assert_eq!(in_feeds.delivered, [(TweetId(1), UserId(7))]);
+        assert_eq!(in_feeds.begun, []);
+        assert_eq!(changes.tweets.len(), 2);
+    }
+
+    #[test]
     fn tweets_of_an_author_whom_many_read_only_begin_to_enter_feeds() {
         let changes = changes(vec![tweeted(7), tweeted(8), tweeted(7)]);
-        let in_feeds = changes.in_feeds(&BTreeSet::from([UserId(7)]));
+        let step_by_step = BTreeSet::from([UserId(7)]);
+        let in_feeds = changes.in_feeds(&Ways { step_by_step, ..Ways::default() });
         assert_eq!(in_feeds.begun, [(TweetId(1), UserId(7)), (TweetId(3), UserId(7))]);
         assert_eq!(in_feeds.delivered, [(TweetId(2), UserId(8))]);
     }

@@ -31,6 +31,13 @@ impl Checkpoint {
         Mark { position: self.position, event_id: self.event_id }
     }
 
+    /// Whether nothing was applied between the two, and nobody else took over.
+    #[must_use]
+    pub fn is_where(self, other: Self) -> bool {
+        let under_way = None;
+        Self { under_way, ..self } == Self { under_way, ..other }
+    }
+
     /// What a projector that believes it to be this is told when it is not.
     fn fenced(self) -> AdvanceError {
         Fenced { fence: self.fence, position: self.position }.into()

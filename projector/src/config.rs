@@ -9,7 +9,9 @@ use events::{Position, ProjectionName, TweetId, UserId};
 
 use crate::bounds::{
     APPLY_MAX_ROWS, Bounds, FAN_OUT_ROWS_DEFAULT, FEED_KEPT_DEFAULT, FEED_KEPT_MAX,
+    PULL_FROM_DEFAULT,
 };
+use crate::feed::pulled::PullFrom;
 use crate::verify::DIFFERENCES_LISTED;
 
 /// Builds Rookery's read model from its log, and looks after it.
@@ -311,13 +313,22 @@ pub struct Feeds {
     /// else goes on; who does not have it yet reads it from its author.
     #[arg(long, env, default_value_t = FAN_OUT_ROWS_DEFAULT, value_name = "N", value_parser = value_parser!(i64).range(1..=APPLY_MAX_ROWS))]
     fan_out_rows: i64,
+
+    /// A tweet of an author with so many readers or more enters no feed: pages take it from its author. Holds for a read model
+    /// from its beginning; `projector rebuild` changes it.
+    #[arg(long, env, default_value_t = PULL_FROM_DEFAULT, value_name = "N", value_parser = value_parser!(i64).range(1..))]
+    pull_from: i64,
 }
 
 impl Feeds {
     /// What they say.
     #[must_use]
     pub const fn bounds(&self) -> Bounds {
-        Bounds { kept: self.feed_kept, fan_out_rows: self.fan_out_rows }
+        Bounds {
+            kept: self.feed_kept,
+            fan_out_rows: self.fan_out_rows,
+            pull_from: PullFrom(self.pull_from),
+        }
     }
 }
 

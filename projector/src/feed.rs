@@ -6,6 +6,7 @@
 pub mod apply;
 mod build;
 pub mod hops;
+pub mod pulled;
 pub mod read_model;
 pub mod work;
 mod writer;
@@ -53,6 +54,9 @@ impl ReadModel for HomeFeeds {
             "feed_items",
             "floors",
             "fan_outs",
+            "pulled_authors",
+            "reader_counts",
+            "rules",
             "projector_hops",
             "projector_hops_0",
             "projector_hops_1",

@@ -21,6 +21,11 @@ pub const APPLIED_EVENTS: Metric = Metric::counter(
 pub const DELIVERIES: Metric =
     Metric::counter("rookery_projector_deliveries_total", "Feed items that this process wrote.");
 
+pub const PULLED: Metric = Metric::counter(
+    "rookery_projector_pulled_tweets_total",
+    "Tweets that this process wrote as pulled: they enter no feed, and pages take them from their authors.",
+);
+
 pub const APPLY: Metric = Metric::seconds(
     "rookery_projector_apply_seconds",
     "How long a transaction took that applied events.",
@@ -69,6 +74,7 @@ pub const OF_THE_PROJECTOR: &[Metric] = &[
     BROKER_CONNECTED,
     APPLIED_EVENTS,
     DELIVERIES,
+    PULLED,
     APPLY,
     FAN_OUT_STEP,
     EVENT_AGE,

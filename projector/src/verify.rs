@@ -12,6 +12,7 @@ mod fact;
 mod facts;
 mod feeds;
 mod log;
+mod readers;
 mod report;
 mod tables;
 
@@ -19,6 +20,7 @@ use events::Position;
 use events::store::{Connections, history, read};
 
 use crate::checkpoint::{self, Checkpoint};
+use crate::feed::read_model::rules;
 use crate::progress::{Phase, Progress};
 use crate::projection::OtherHistory;
 pub use digest::Facts;
@@ -75,6 +77,9 @@ pub async fn verify(
     progress.begin(Phase::CheckLog, head.0.unsigned_abs());
 
     let mut facts = Facts::default();
+    if let Some(rule) = rules::load(feed).await.map_err(VerifyError::ReadModel)? {
+        facts.go_by(rule);
+    }
     let mut expected = decisions::Expected::default();
     let mut after = Position::START;
     loop {
@@ -117,6 +122,9 @@ pub async fn compare(
 ) -> Result<Report, VerifyError> {
     let mut differences = Differences::up_to(listed);
     let checkpoint = checkpoint::load(feed).await.map_err(VerifyError::ReadModel)?;
+    if let Some(rule) = rules::load(feed).await.map_err(VerifyError::ReadModel)? {
+        facts.go_by(rule);
+    }
     let unread = checkpoint.position.0 - facts.position().0;
     progress.begin(Phase::CheckLog, unread.unsigned_abs());
     while facts.position() < checkpoint.position {
@@ -144,6 +152,9 @@ async fn finish(
 ) -> Result<Report, VerifyError> {
     progress.begin(Phase::CompareFacts, facts.count());
     let rows = facts::compare(log, feed, checkpoint, facts, &mut differences, progress).await?;
+    readers::compare(feed, checkpoint.position, facts.reader_counts(), &mut differences)
+        .await
+        .map_err(VerifyError::ReadModel)?;
     progress.begin(Phase::CompareFeeds, 0);
     let feed_rows =
         feeds::compare(feed, &mut differences, progress).await.map_err(VerifyError::ReadModel)?;

@@ -36,7 +36,8 @@ begin
             or nspname = 'counts'
             or nspname = 'public' and relname in
                 (
-                    'checkpoint', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'fan_outs', 'feed_migrations', 'compatibility',
+                    'checkpoint', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'fan_outs', 'pulled_authors', 'reader_counts',
+                    'rules', 'feed_migrations', 'compatibility',
                     'projector_hops', 'projector_hops_0', 'projector_hops_1', 'projector_lead'
                 )
         )

@@ -3,7 +3,7 @@
 -- $1 the tweet, $2 its author, $3 how many followers are looked at
 --
 -- The plan comes from the shape: the author's followers by the index that the fan-out uses, and for each of
--- them one look-up in feed_items and one in floors. What is below a floor is read from the author, and what a fan-out
+-- them one look-up in feed_items and one in floors. What is pulled or below a floor is read from the author, and what a fan-out
 -- has yet to bring from there: it is in the feed.
 select
     checkpoint.position as "position: Position",
@@ -15,7 +15,7 @@ select
     hop.readable_at as "readable_at?"
 from (select position, under_way from checkpoint order by position desc, fence desc limit 1) as checkpoint
 left join lateral (
-    select tweet_id from tweets where tweet_id = $1 and deleted_position = 0 limit 1
+    select tweet_id, pulled from tweets where tweet_id = $1 and deleted_position = 0 limit 1
 ) as tweet on true
 left join lateral (
     select next_reader from fan_outs
@@ -34,7 +34,7 @@ cross join lateral (
     ) as follower
     left join lateral (
         select tweet.tweet_id
-        where exists (
+        where tweet.pulled or exists (
             select from feed_items
             where feed_items.user_id = follower.follower_id and feed_items.tweet_id = tweet.tweet_id
         ) or exists (

@@ -24,8 +24,6 @@ struct FeedRow {
     known: bool,
     /// The oldest tweet that rows are kept for, where a page is made of them.
     floor: TweetId,
-    /// Whether a page of rows lacks what a fan-out under way has yet to bring.
-    is_partial: bool,
     tweet_id: Option<TweetId>,
     content: Option<String>,
     author_id: Option<UserId>,
@@ -61,12 +59,11 @@ pub async fn page(
         sqlx::query_file_as!(FeedRow, "src/views/feed/page.sql", reader.0, before.0, skip, limit)
             .fetch_all(executor)
             .await?;
-    let (floor, is_partial) =
-        rows.first().map_or((NO_FLOOR, false), |row| (row.floor, row.is_partial));
+    let floor = rows.first().map_or(NO_FLOOR, |row| row.floor);
     let kept = items(rows);
     let found = kept.value.as_ref().map_or(0, Vec::len);
     let runs_out = floor != NO_FLOOR && !i64::try_from(found).is_ok_and(|found| found >= limit);
-    if !runs_out && !is_partial {
+    if !runs_out {
         read_from("rows");
         return Ok(kept);
     }

@@ -10,6 +10,7 @@ use events::store::explain::Question;
 use events::{Explanation, Position, RecordedEvent, TweetId, UserId};
 use projector::bounds::Bounds;
 use projector::feed::Feeds;
+use projector::feed::pulled::PullFrom;
 use projector::feed::read_model::holding;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -90,7 +91,7 @@ async fn what_the_read_model_has_is_what_the_definition_has_at_its_checkpoint() 
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
     let log = given(&pool, history(&mut random, 600)).await;
-    let bounds = Bounds { kept: KEPT, fan_out_rows: 2 };
+    let bounds = Bounds { fan_out_rows: 2, pull_from: PullFrom(5), ..Bounds::keeping(KEPT) };
     let projection = Feeds::of_feeds(pool.clone(), pool.clone(), bounds, CancellationToken::new());
     let mut checkpoint = projection.take_over().await.unwrap();
     let mut seen = BTreeSet::new();
@@ -109,6 +110,6 @@ async fn what_the_read_model_has_is_what_the_definition_has_at_its_checkpoint() 
             seen.insert(format!("{:?}", found.holds));
         }
     }
-    let all = ["BelowFloor", "FanOutUnderWay", "Nothing", "Row", "RowPassedOver"];
+    let all = ["BelowFloor", "FanOutUnderWay", "Nothing", "Pulled", "Row", "RowPassedOver"];
     assert!(seen.iter().eq(all), "only {seen:?} came up");
 }

@@ -1,139 +1,26 @@
 //! A tweet with more readers than one transaction should write for enters their feeds step by step, and is in each of
 //! them from its own transaction on.
 
-use api::views::{FeedItem, Page, delivery, feed};
-use e2e::database::TestDatabase;
-use e2e::exact::feeds_are_exact;
+use api::views::{Page, delivery, feed};
 use e2e::history::given;
-use e2e::model::Model;
 use e2e::system::System;
 use e2e::until;
-use events::event::{
-    Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
-};
+use events::event::{TweetDeleted, UserDeleted};
 use events::store::Connections;
 use events::{Event, Position, TweetId, UserId};
 use projector::bounds::Bounds;
-use projector::checkpoint::{self, Checkpoint};
-use projector::feed::Feeds;
+use projector::checkpoint;
 use projector::feed::read_model::fan_out::{self, FAN_OUTS_MAX};
 use projector::feed::read_model::holding::{self, Holds};
-use projector::progress::{Phase, Progress};
-use projector::projection::ApplyError;
-use projector::projection::ProjectionError;
-use projector::verify::{Facts, Report, compare};
+use projector::projection::{ApplyError, ProjectionError};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tokio_util::sync::CancellationToken;
 
-const STAR: UserId = UserId(1);
-
-/// Readers of the star, herself among them.
-const READERS: i64 = 10;
+use crate::stage::{READERS, STAR, Stage, follow, tweet, unfollow};
 
 /// So few readers are served by a step.
 const ROWS: i64 = 3;
 
-const BOUNDS: Bounds = Bounds { kept: 5, fan_out_rows: ROWS };
-
-/// A star and her readers, as the projection finds them.
-struct Stage {
-    database: TestDatabase,
-    pool: Connections,
-    projection: Feeds,
-    checkpoint: Checkpoint,
-}
-
-fn tweet(author_id: UserId) -> Event {
-    Event::TweetCreated(TweetCreated { author_id, content: "hello".to_owned() })
-}
-
-fn follow(follower_id: UserId, followed_id: UserId) -> Event {
-    Event::Followed(Followed { follower_id, followed_id })
-}
-
-fn unfollow(follower_id: UserId, followed_id: UserId) -> Event {
-    Event::Unfollowed(Unfollowed { follower_id, followed_id })
-}
-
-impl Stage {
-    async fn set(bounds: Bounds) -> Self {
-        let database = TestDatabase::migrated().await;
-        // A single session: what it counts of its work is known as soon as it is asked.
-        let pool = database.database().connect(1).await.unwrap();
-        let token = CancellationToken::new();
-        let projection = Feeds::of_feeds(pool.clone(), pool.clone(), bounds, token);
-        let checkpoint = projection.take_over().await.unwrap();
-        let mut stage = Self { database, pool, projection, checkpoint };
-        let register = |user_id: i64| {
-            let (username, email) = (format!("user{user_id}"), format!("{user_id}@example.org"));
-            Event::UserRegistered(UserRegistered { user_id: UserId(user_id), username, email })
-        };
-        stage.happen((1..=READERS).map(register).collect()).await;
-        stage.happen((2..=READERS).map(|reader| follow(UserId(reader), STAR)).collect()).await;
-        stage
-    }
-
-    /// Applies `events` in one run; returns the position of the last.
-    async fn happen(&mut self, events: Vec<Event>) -> Position {
-        let head = Position(given(&self.pool, events).await.len().try_into().unwrap());
-        self.projection.apply_from_log(&mut self.checkpoint, head).await.unwrap();
-        head
-    }
-
-    async fn step(&mut self) {
-        self.projection.go_on(&mut self.checkpoint).await.unwrap();
-    }
-
-    async fn rows(&self) -> i64 {
-        let count = sqlx::query_scalar("select count(*) from feed_items").fetch_one(&self.pool);
-        count.await.unwrap()
-    }
-
-    /// Every feed by the cursor, and the newest by each other way to read them.
-    async fn is_exact(&self) {
-        let log = e2e::model::read_log(&self.pool).await;
-        let model = Model::of(&log[..usize::try_from(self.checkpoint.position.0).unwrap()]);
-        feeds_are_exact(&self.pool, &model, None, &model).await;
-        let readers: Vec<UserId> = model.users.iter().copied().collect();
-        let start = Position::START;
-        let all = self.checkpoint.position;
-        let news = feed::news(&self.pool, &readers, start, all).await.unwrap().value;
-        for reader in &readers {
-            let whole = model.feed(*reader);
-            for skip in 0..whole.len() {
-                let page = Page { skip: i64::try_from(skip).unwrap(), limit: 2 };
-                let found = feed::page(&self.pool, *reader, feed::NEWEST, page).await.unwrap();
-                assert_eq!(
-                    ids(found.value.as_ref()),
-                    whole.iter().skip(skip).take(2).copied().collect::<Vec<_>>()
-                );
-            }
-            let upward: Vec<TweetId> = whole.iter().rev().copied().collect();
-            let since = feed::since(&self.pool, *reader, start, 1_000).await.unwrap();
-            assert_eq!(ids(since.value.as_ref()), upward, "reader {reader} from the oldest on");
-            if !news.too_much.contains(reader) {
-                let told = news.tweets.iter().filter(|(_, readers)| readers.contains(reader));
-                let told: Vec<TweetId> = told.map(|(item, _)| item.tweet_id).collect();
-                assert_eq!(told, upward, "what is new to reader {reader}");
-            }
-            for tweet in upward.into_iter().chain([TweetId(1)]) {
-                let holding = holding::look(&self.pool, *reader, tweet).await.unwrap();
-                assert_eq!(holding.holds.is_read(), whole.contains(&tweet), "{holding:?}");
-            }
-        }
-        let report = self.verified().await;
-        assert!(report.is_clean(), "{report:?}");
-    }
-
-    async fn verified(&self) -> Report {
-        let progress = Progress::starting(Phase::CheckLog);
-        compare(&self.pool, &self.pool, &mut Facts::default(), 20, &progress).await.unwrap()
-    }
-}
-
-fn ids(items: Option<&Vec<FeedItem>>) -> Vec<TweetId> {
-    items.into_iter().flatten().map(|item| item.tweet_id).collect()
-}
+const BOUNDS: Bounds = Bounds { fan_out_rows: ROWS, ..Bounds::keeping(5) };
 
 #[tokio::test]
 async fn a_tweet_is_in_every_feed_at_once_and_its_rows_come_step_by_step() {

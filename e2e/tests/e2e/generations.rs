@@ -19,6 +19,7 @@ use events::store::connections::Lent;
 use events::{Position, UserId};
 use projector::bounds::Bounds;
 use projector::checkpoint;
+use projector::feed::pulled::PullFrom;
 use projector::feed::{Feeds, HomeFeeds};
 use projector::generation::Claim;
 use projector::progress::{Phase, Progress};
@@ -33,13 +34,16 @@ use tokio_util::sync::CancellationToken;
 /// So few that the floor is passed all the time.
 pub const KEPT: i64 = 20;
 
+/// So low that many a tweet is pulled, and many another is not.
+const BOUNDS: Bounds = Bounds { pull_from: PullFrom(3), ..Bounds::keeping(KEPT) };
+
 pub async fn claim(database: &TestDatabase) -> Claim {
     Claim::take(&database.database(), HomeFeeds::LAYOUT, "rookery test").await.unwrap()
 }
 
 fn rebuild(log: &Connections) -> Rebuild {
     let progress = Progress::starting(Phase::Replay);
-    Rebuild::new(log.clone(), Bounds::keeping(KEPT), progress, CancellationToken::new())
+    Rebuild::new(log.clone(), BOUNDS, progress, CancellationToken::new())
 }
 
 async fn rebuilt(database: &TestDatabase, log: &Connections) -> Rebuilt {
@@ -61,6 +65,9 @@ async fn generations_are_equal(pool: &Connections) {
         "select * from SCHEMA.users",
         "select * from SCHEMA.tweets",
         "select * from SCHEMA.follows",
+        "select * from SCHEMA.pulled_authors",
+        "select author_id, readers from SCHEMA.reader_counts where readers <> 0",
+        "select * from SCHEMA.rules",
     ];
     for set in tables.into_iter().chain([feed]) {
         for (one, other) in [("public", "feed_previous"), ("feed_previous", "public")] {
@@ -92,12 +99,8 @@ async fn a_rebuilt_generation_equals_the_live_one() {
         let mut events = history(&mut random, 900);
         let later = events.split_off(random.random_range(300..900));
         let log = given(&pool, events).await;
-        let projection = Feeds::of_feeds(
-            pool.clone(),
-            feed.clone(),
-            Bounds::keeping(KEPT),
-            CancellationToken::new(),
-        );
+        let projection =
+            Feeds::of_feeds(pool.clone(), feed.clone(), BOUNDS, CancellationToken::new());
 
         let mut live = projection.take_over().await.unwrap();
         let half = Position(random.random_range(0..=i64::try_from(log.len()).unwrap()));

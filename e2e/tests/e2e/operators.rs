@@ -71,6 +71,7 @@ async fn an_empty_variable_is_as_if_it_were_not_set() {
         "MIN_POSITION_PATIENCE_MS",
         "FEED_KEPT",
         "FAN_OUT_ROWS",
+        "PULL_FROM",
         "PROJECTOR_METRICS_BIND",
         "RUST_LOG",
     ];

@@ -9,7 +9,7 @@ mod counting;
 mod projection;
 mod reads;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use api::appender::{Appender, IdempotencyKey};
 use api::domain::{Command, Content, Email, Username};
@@ -25,6 +25,7 @@ use events::store::database::PLANNED_EACH_TIME;
 use events::store::{Connections, append, history, outbox, read};
 use events::{Clock, Event, Mark, Position, RecordedEvent, TweetId, UserId};
 use projector::bounds::Bounds;
+use projector::changes::Ways;
 use projector::checkpoint;
 use projector::counts::Counts;
 use projector::feed::apply::apply;
@@ -43,7 +44,7 @@ const KEPT: i64 = 1_000;
 /// A page of twenty and the one more that says whether there is another.
 const PAGE: Page = Page { skip: 0, limit: 21 };
 
-const TABLES: &str = "'events', 'accounts', 'idempotency_keys', 'markers', 'users', 'tweets', 'follows', 'feed_items', 'floors'";
+const TABLES: &str = "'events', 'accounts', 'idempotency_keys', 'markers', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'reader_counts', 'pulled_authors', 'rules'";
 
 /// A single session, so that what it knows of the tables is from when they were empty.
 struct Session {
@@ -132,7 +133,7 @@ impl Session {
                 'u' || g || '@example.org', now() from generate_series(1, 2000) g;
              insert into idempotency_keys select 'user-' || 1000 + g % 10, 'key ' || g, '', 'null', now()
                 from generate_series(1, 2000) g;
-             insert into tweets select g, 1 + g % {AUTHORS}, 'content ' || g, now(), 0
+             insert into tweets select g, 1 + g % {AUTHORS}, 'content ' || g, now(), 0, false
                 from generate_series(1, {tweets}) g;
              insert into follows select reader, author, 1, 0
                 from generate_series(1, 200) reader, generate_series(1, {AUTHORS}) author;
@@ -143,6 +144,22 @@ impl Session {
                 jsonb_build_object('author_id', 1 + g % {AUTHORS}, 'content', 'content ' || g), '{{}}', now()
                 from generate_series(1, {tweets}) g;
              update checkpoint set position = {tweets};"
+        );
+        let mut lent = self.one.lend().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(fill)).execute(&mut *lent).await.unwrap();
+        lent.give_back();
+    }
+}
+
+impl Session {
+    /// Reader 8 begins to read 500 authors more, whose 20 tweets each, the newest of all, are pulled.
+    async fn fill_pulled(&self) {
+        let end = AUTHORS * TWEETS_EACH;
+        let fill = format!(
+            "insert into pulled_authors select g from generate_series(1001, 1500) g;
+             insert into follows select 8, g, 1, 0 from generate_series(1001, 1500) g;
+             insert into tweets select {end} + g, 1001 + g % 500, 'content ' || g, now(), 0, true
+                from generate_series(1, 10000) g;"
         );
         let mut lent = self.one.lend().await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(fill)).execute(&mut *lent).await.unwrap();

@@ -1,7 +1,5 @@
 //! The projection on a real database: whatever arrives in whatever order, the feeds are exact.
 
-use std::collections::BTreeSet;
-
 use api::views::{Page, feed};
 use e2e::database::TestDatabase;
 use e2e::exact::feeds_are_exact;
@@ -9,11 +7,13 @@ use e2e::history::{cut, deliveries, given, history, new_user};
 use e2e::model::Model;
 use events::event::{Followed, TweetCreated, Unfollowed, UserDeleted};
 use events::store::Connections;
-use events::{Event, Position, RecordedEvent, UserId};
+use events::{Event, Position, RecordedEvent, TweetId, UserId};
 use projector::bounds::Bounds;
+use projector::changes::Ways;
 use projector::checkpoint;
 use projector::feed::Feeds;
 use projector::feed::apply::apply;
+use projector::feed::pulled::PullFrom;
 use projector::feed::work::{Counted, Work};
 use projector::progress::{Phase, Progress};
 use projector::projection::{ApplyError, ProjectionError};
@@ -45,8 +45,13 @@ async fn random_histories_are_exact_however_they_arrive() {
         let now = Model::of(&log);
 
         // Every history but one is written as if everybody were read by very many.
-        let fan_out_rows = if seed == 3 { 1_000 } else { random.random_range(1..9) };
-        let bounds = Bounds { kept: KEPT, fan_out_rows };
+        let bounds = if seed == 3 {
+            Bounds::keeping(KEPT)
+        } else {
+            let (fan_out_rows, pull_from) = (random.random_range(1..9), random.random_range(1..9));
+            Bounds { kept: KEPT, fan_out_rows, pull_from: PullFrom(pull_from) }
+        };
+        println!("{bounds:?}");
         let projection =
             Feeds::of_feeds(pool.clone(), pool.clone(), bounds, CancellationToken::new());
         let mut slices = deliveries(&mut random, &log);
@@ -88,7 +93,7 @@ async fn skipping_reads_the_same_pages_as_the_cursor() {
     let pool = database.pool().await;
     let log = given(&pool, history(&mut random, 600)).await;
     let model = Model::of(&log);
-    let bounds = Bounds { kept: KEPT, fan_out_rows: 1 };
+    let bounds = Bounds { kept: KEPT, fan_out_rows: 1, pull_from: PullFrom(4) };
     let projection = Feeds::of_feeds(pool.clone(), pool.clone(), bounds, CancellationToken::new());
     let mut checkpoint = projection.take_over().await.unwrap();
     projection.apply_from_log(&mut checkpoint, Position(model.position)).await.unwrap();
@@ -153,7 +158,7 @@ async fn feeds_are_cut_back_in_transactions_of_any_size() {
         let log = given(&pool, events).await;
         let mut checkpoint = checkpoint::load(&pool).await.unwrap();
         for events in log.chunks(run) {
-            let applied = apply(&pool, checkpoint, events, &BTreeSet::new(), KEPT).await.unwrap();
+            let applied = apply(&pool, checkpoint, events, &Ways::default(), KEPT).await.unwrap();
             checkpoint = applied.checkpoint;
         }
         let rows: i64 =
@@ -175,12 +180,11 @@ async fn cut_after(pool: &Connections, log: &[RecordedEvent], after: usize, kept
 async fn a_run_is_cut_by_what_it_brings_about() {
     let database = TestDatabase::migrated().await;
     let pool = database.pool().await;
-    // User 1 has a thousand readers, 100,000 tweets, and reads 100,000 others. User 3 has very many readers.
+    // User 1 has a thousand readers, 100,000 tweets, and reads 100,000 others. Users 3 and 4 have very many readers.
     let many = "
-        insert into follows select reader, 1, 1 from generate_series(1, 1000) reader;
-        insert into tweets select 1000000 + number, 1, '', now() from generate_series(1, 100000) number;
+        insert into tweets select 1000000 + number, 1, '', now(), 0, false from generate_series(1, 100000) number;
         insert into follows select 1, author, 1 from generate_series(1001, 101000) author;
-        insert into follows select reader, 3, 1 from generate_series(10001, 40000) reader";
+        insert into reader_counts values (1, 1, 999), (3, 1, 30000), (4, 1, 50000)";
     sqlx::raw_sql(many).execute(&mut *pool.lend().await.unwrap()).await.unwrap();
     let tweet =
         |author_id| Event::TweetCreated(TweetCreated { author_id, content: "hello".to_owned() });
@@ -189,7 +193,7 @@ async fn a_run_is_cut_by_what_it_brings_about() {
     let log = given(&pool, vec![tweet(UserId(1)); 400]).await;
     let cut = cut_after(&pool, &log, 0, KEPT).await;
     assert_eq!(cut.transactions, [250, 150], "250,000 rows for a thousand readers");
-    assert!(cut.many_read.is_empty());
+    assert_eq!(cut.ways, Ways::default());
 
     // Follows and unfollows: what the author brings in or leaves behind.
     let (follower_id, followed_id) = pair;
@@ -212,19 +216,34 @@ async fn a_run_is_cut_by_what_it_brings_about() {
     joins.extend(vec![tweet(UserId(9)); 300]);
     let log = given(&pool, joins).await;
     let cut = cut_after(&pool, &log, 427, 1).await.transactions;
-    assert_eq!(cut, [1_249, 51], "1,000 follows, and 249 tweets for a thousand readers");
+    assert_eq!(cut, [1_248, 52], "1,000 follows, and 248 tweets for them and their author");
 
     // What would be too much at once is only begun, and not too many of them.
     let log = given(&pool, vec![tweet(UserId(3)); 100]).await;
     let cut = cut_after(&pool, &log, 1_727, KEPT).await;
-    assert_eq!((cut.transactions, cut.many_read), (vec![64, 36], [UserId(3)].into()));
+    assert_eq!((cut.transactions, cut.ways.step_by_step), (vec![64, 36], [UserId(3)].into()));
+    assert!(cut.ways.pulled.is_empty());
 
     // What was counted for one run is not asked again for the next.
     let (bounds, mut counted) = (Bounds::keeping(KEPT), Counted::default());
     let first = Work::of(&pool, &log[1_727..], bounds, &mut counted).await.unwrap();
-    sqlx::query("truncate follows").execute(&pool).await.unwrap();
+    sqlx::query("truncate reader_counts").execute(&pool).await.unwrap();
     let again = Work::of(&pool, &log[1_727..], bounds, &mut counted).await.unwrap();
     assert_eq!(first, again);
+
+    // What is pulled is one row, from the very tweet on that has enough readers.
+    let stops = Unfollowed { follower_id, followed_id: UserId(4) };
+    let starts = Followed { follower_id, followed_id: UserId(4) };
+    let [stops, starts] = [Event::Unfollowed(stops), Event::Followed(starts)];
+    let [before, after] = [vec![tweet(UserId(4)); 2_000], vec![tweet(UserId(4)); 48]];
+    let run = [before, vec![stops, tweet(UserId(4)), starts], after].concat();
+    let log = given(&pool, run).await;
+    sqlx::query("insert into reader_counts values (4, 1, 50000)").execute(&pool).await.unwrap();
+    let cut = cut_after(&pool, &log, 1_827, KEPT).await;
+    assert_eq!(cut.transactions, [2_048, 3]);
+    let pulled = |position| cut.ways.pulled.contains(&TweetId(position));
+    assert!((1_828..=3_827).chain(3_831..=3_878).all(pulled) && !pulled(3_829));
+    assert_eq!(cut.ways.pulled.len(), 2_048);
 }
 
 #[tokio::test]
@@ -236,10 +255,10 @@ async fn a_projector_that_was_relieved_cannot_write() {
     let first = checkpoint::take_over(&pool).await.unwrap();
     let second = checkpoint::take_over(&pool).await.unwrap();
 
-    let late = apply(&pool, first, &log[..50], &BTreeSet::new(), KEPT).await;
+    let late = apply(&pool, first, &log[..50], &Ways::default(), KEPT).await;
     assert!(matches!(late, Err(ApplyError::Fenced(_))));
-    let moved = apply(&pool, second, &log[..50], &BTreeSet::new(), KEPT).await.unwrap().checkpoint;
-    let again = apply(&pool, second, &log[..60], &BTreeSet::new(), KEPT).await;
+    let moved = apply(&pool, second, &log[..50], &Ways::default(), KEPT).await.unwrap().checkpoint;
+    let again = apply(&pool, second, &log[..60], &Ways::default(), KEPT).await;
     assert!(matches!(again, Err(ApplyError::Fenced(_))), "nor one that is behind itself");
     assert_eq!(checkpoint::load(&pool).await.unwrap(), moved);
 }

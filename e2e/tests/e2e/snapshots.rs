@@ -1,7 +1,5 @@
 //! Somebody holds an old snapshot: a backup, a long query, a forgotten session.
 
-use std::collections::BTreeSet;
-
 use std::time::Duration;
 
 use api::views;
@@ -10,6 +8,7 @@ use e2e::history::{given, new_user};
 use events::event::TweetCreated;
 use events::store::{Connections, append, outbox, read};
 use events::{Event, Mark, Position, UserId};
+use projector::changes::Ways;
 use projector::checkpoint;
 use projector::feed::apply::apply;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -74,7 +73,7 @@ async fn round(one: &Connections, fence: i64) {
     let mark = Mark::from(&events[0]);
     outbox::move_cursor(one, fence, mark, Duration::from_mins(1)).await.unwrap();
     let at = checkpoint::load(one).await.unwrap();
-    apply(one, at, &events, &BTreeSet::new(), 100).await.unwrap();
+    apply(one, at, &events, &Ways::default(), 100).await.unwrap();
 }
 
 async fn vacuum(one: &Connections) {
@@ -132,7 +131,7 @@ async fn an_old_snapshot_makes_nothing_slower() {
     }
     let log = given(&one, vec![new_user(&mut 0)]).await;
     let first = checkpoint::take_over(&one).await.unwrap();
-    apply(&one, first, &log, &BTreeSet::new(), 100).await.unwrap();
+    apply(&one, first, &log, &Ways::default(), 100).await.unwrap();
     let lead = outbox::take_lead(&one, "test", Duration::from_mins(1)).await.unwrap().unwrap();
 
     let mut holder = PgConnection::connect(&database.url).await.unwrap();

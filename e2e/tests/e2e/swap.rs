@@ -55,7 +55,7 @@ async fn generations(missing: i64) -> Generations {
     let Incoming { schema, database: incoming } = claim.make_next().await.unwrap();
     let pool = incoming.connect(2).await.unwrap();
     // Its fan-outs are under way when it goes live.
-    let bounds = Bounds { kept: KEPT, fan_out_rows: 2 };
+    let bounds = Bounds { fan_out_rows: 2, ..Bounds::keeping(KEPT) };
     let next = Feeds::of_feeds(live.clone(), pool.clone(), bounds, CancellationToken::new());
     let mut reached = next.take_over().await.unwrap();
     next.apply_from_log(&mut reached, Position(head.0 - missing)).await.unwrap();

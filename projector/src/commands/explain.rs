@@ -135,6 +135,11 @@ fn has(holding: Holding, user: UserId) -> String {
              below is read from the authors.",
             holding.floor
         ),
+        Holds::Pulled => format!(
+            "It keeps no row for the tweet, because its author had {} readers or more when it was written: such a tweet is pulled, \
+             each page reads it from the author.",
+            holding.pull_from.unwrap_or_default()
+        ),
         Holds::FanOutUnderWay => format!(
             "It has no row for the tweet yet, because the fan-out to its many readers is under way and has yet to come \
              to user {user}, who reads it from the author meanwhile."

@@ -1,21 +1,20 @@
 //! Applying a run of events to the read model: one transaction, a fixed number of statements.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use events::projection::ProjectionName;
 use events::store::Connections;
-use events::{Clock, RecordedEvent, TweetId, UserId};
+use events::{Clock, RecordedEvent, TweetId};
 use metrics::counter;
 use sqlx::{Connection, PgConnection};
 
-use crate::changes::{Changes, FeedChanges};
+use crate::changes::{Changes, FeedChanges, Ways};
 use crate::checkpoint::{self, Checkpoint};
 use crate::feed::read_model::floor::FannedOut;
-use crate::feed::read_model::{fan_out, feed_items, floor, follows, tweets, users};
+use crate::feed::read_model::{fan_out, feed_items, floor, follows, reader_counts, tweets, users};
 use crate::feed::work::WorkError;
-use crate::metrics::DELIVERIES;
+use crate::metrics::{DELIVERIES, PULLED};
 use crate::projection::{ApplyError, measure_applied, run_after};
 
 impl From<WorkError> for ApplyError {
@@ -38,8 +37,8 @@ pub struct Applied {
     pub applied_at: DateTime<Utc>,
 }
 
-/// Applies `events`, which begin right after `checkpoint`. Feeds keep their newest `kept` tweets; those of `many_read`
-/// only begin to enter them.
+/// Applies `events`, which begin right after `checkpoint`. Feeds keep their newest `kept` tweets, which come into them in these
+/// `ways`.
 ///
 /// # Errors
 /// [`ApplyError`]; the read model is as it was.
@@ -47,7 +46,7 @@ pub async fn apply(
     feed: &Connections,
     checkpoint: Checkpoint,
     events: &[RecordedEvent],
-    many_read: &BTreeSet<UserId>,
+    ways: &Ways,
     kept: i64,
 ) -> Result<Applied, ApplyError> {
     let Some(last) = run_after(checkpoint.position, events)? else {
@@ -55,7 +54,7 @@ pub async fn apply(
     };
     let started = Instant::now();
     let changes = Changes::of(events)?;
-    let in_feeds = changes.in_feeds(many_read);
+    let in_feeds = changes.in_feeds(ways);
     let begun = in_feeds.begun.first().map(|(tweet, _)| *tweet);
 
     let mut lent = feed.lend().await?;
@@ -64,13 +63,16 @@ pub async fn apply(
     let moved =
         checkpoint::advance(&mut *transaction, ProjectionName::Feed, checkpoint, last, under_way)
             .await?;
-    let deliveries = write(&mut transaction, &changes, &in_feeds, kept, under_way).await?;
+    write_users_and_tweets(&mut transaction, &changes, ways).await?;
+    let deliveries = write_feeds(&mut transaction, &changes, &in_feeds, kept, under_way).await?;
+    reader_counts::add(&mut transaction, &changes, last.position).await?;
     let applied_at = Clock::system().now();
     transaction.commit().await?;
     lent.give_back();
 
     measure_applied(ProjectionName::Feed, events, started);
     counter!(DELIVERIES.name).increment(deliveries);
+    counter!(PULLED.name).increment(changes.pulled_of(ways) as u64);
     tracing::debug!(
         events = events.len(),
         deliveries,
@@ -81,8 +83,8 @@ pub async fn apply(
     Ok(Applied { checkpoint: moved, deliveries, applied_at })
 }
 
-/// Applies `events`, which begin right after `checkpoint`, except for the feeds: for a generation
-/// whose feeds are made at once, when everything that they follow from is there. Returns the new
+/// Applies `events`, which begin right after `checkpoint`, except for the feeds and the counts of readers: for a generation
+/// where both are written at once, when everything that they follow from is there. Returns the new
 /// checkpoint.
 ///
 /// # Errors
@@ -92,9 +94,10 @@ pub async fn apply_without_feeds(
     checkpoint: Checkpoint,
     events: &[RecordedEvent],
     changes: &Changes,
+    ways: &Ways,
 ) -> Result<Checkpoint, ApplyError> {
     let Some(last) = run_after(checkpoint.position, events)? else { return Ok(checkpoint) };
-    let in_feeds = changes.in_feeds(&BTreeSet::new());
+    let in_feeds = changes.in_feeds(ways);
     let mut lent = feed.lend().await?;
     let mut transaction = lent.begin().await?;
     let moved = checkpoint::advance(
@@ -105,26 +108,25 @@ pub async fn apply_without_feeds(
         checkpoint.under_way,
     )
     .await?;
-    write_users_and_tweets(&mut transaction, changes).await?;
+    write_users_and_tweets(&mut transaction, changes, ways).await?;
     write_follows(&mut transaction, changes, &in_feeds).await?;
     transaction.commit().await?;
     lent.give_back();
     Ok(moved)
 }
 
-/// Writes `changes` and returns how many feed items that delivered.
+/// Writes who reads whom, and the feeds; returns how many feed items that delivered.
 ///
 /// The order matters: tweets of this run go to those who followed their author before it; then the
 /// follows change, and whoever began to follow gets everything at once, the tweets of this run
 /// among it. So no item is written twice.
-async fn write(
+async fn write_feeds(
     transaction: &mut PgConnection,
     changes: &Changes,
     in_feeds: &FeedChanges,
     kept: i64,
     under_way: Option<TweetId>,
 ) -> Result<u64, sqlx::Error> {
-    write_users_and_tweets(transaction, changes).await?;
     fan_out::end_of_deleted(transaction, in_feeds, under_way).await?;
     fan_out::begin(transaction, &in_feeds.begun).await?;
     let rows = feed_items::fan_out(transaction, in_feeds).await?;
@@ -142,10 +144,11 @@ async fn write(
 async fn write_users_and_tweets(
     transaction: &mut PgConnection,
     changes: &Changes,
+    ways: &Ways,
 ) -> Result<(), sqlx::Error> {
     users::insert(transaction, changes).await?;
     users::mark_deleted(transaction, changes).await?;
-    tweets::insert(transaction, changes).await?;
+    tweets::insert(transaction, changes, &ways.pulled).await?;
     tweets::mark_deleted(transaction, changes).await
 }
 

@@ -9,6 +9,7 @@ mod replay;
 use events::store::Connections;
 
 use crate::checkpoint;
+use crate::feed::read_model::rules;
 use crate::progress::Phase;
 use crate::rebuild::{Built, Rebuild, RebuildError};
 use crate::verify::Facts;
@@ -27,7 +28,9 @@ pub(super) async fn build(
     progress.begin(Phase::Replay, head.0.unsigned_abs());
     let aside = indexes::set_aside(next).await?;
     let empty = checkpoint::load(next).await?;
-    let (checkpoint, facts) = replay::replay(rebuild.log(), next, empty, head, progress).await?;
+    let rule = rules::laid_down(next, rebuild.bounds().pull_from).await?;
+    let (checkpoint, facts) =
+        replay::replay(rebuild.log(), next, empty, head, rule, progress).await?;
 
     let (feeds, others): (Vec<_>, Vec<_>) =
         aside.into_iter().partition(|index| index.table == "feed_items");

@@ -5,5 +5,7 @@ pub(crate) mod feed_items;
 pub(crate) mod floor;
 pub(crate) mod follows;
 pub mod holding;
+pub(crate) mod reader_counts;
+pub mod rules;
 pub(crate) mod tweets;
 pub(crate) mod users;

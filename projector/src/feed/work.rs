@@ -5,14 +5,17 @@
 //! So a run is cut; and a tweet that is too much for one transaction by itself enters the feeds step by step
 //! (`fan_out`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use events::event::{DecodeError, Followed, TweetCreated, Unfollowed, UserDeleted};
-use events::{Event, RecordedEvent, UserId};
+use events::{Event, RecordedEvent, TweetId, UserId};
 use sqlx::PgExecutor;
 
 use crate::bounds::{APPLY_MAX_EVENTS, APPLY_MAX_ROWS, Bounds};
+use crate::changes::Ways;
+use crate::feed::pulled::{PullFrom, change_of_readers};
+use crate::feed::read_model::rules;
 
 /// The most fan-outs that one transaction begins.
 pub const FAN_OUTS_BEGUN_MAX: i64 = 64;
@@ -22,18 +25,18 @@ pub const FAN_OUTS_BEGUN_MAX: i64 = 64;
 pub struct Work {
     /// How many events go into each transaction, from the first on.
     pub transactions: Vec<usize>,
-    /// Authors whose tweets enter feeds step by step.
-    pub many_read: BTreeSet<UserId>,
+    /// How its tweets come to their readers.
+    pub ways: Ways,
 }
 
 impl Work {
-    /// Weighs `events`: once for all of them, and those who begin to follow on the way are counted with the others. What
-    /// `counted` knows is not asked again.
+    /// Weighs `events`, which come next: once for all of them, and those who begin to follow on the way are counted with the
+    /// others. What `counted` knows is not asked again, and it knows afterwards what is so when all of `events` are applied.
     ///
     /// # Errors
     /// [`WorkError`] when an event cannot be read or the read model is away.
     pub async fn of(
-        feed: impl PgExecutor<'_>,
+        feed: impl PgExecutor<'_> + Copy,
         events: &[RecordedEvent],
         bounds: Bounds,
         counted: &mut Counted,
@@ -41,10 +44,14 @@ impl Work {
         let decoded = events.iter().map(RecordedEvent::event).collect::<Result<Vec<_>, _>>()?;
         counted.forget_what_is_old();
         counted.count(feed, &decoded, bounds).await?;
-        let mut many_read = BTreeSet::new();
-        let weights = decoded.iter().map(|event| counted.weigh(event, bounds, &mut many_read));
+        let rule = counted.rule(feed, bounds.pull_from).await?;
+        let mut ways = Ways::default();
+        let weights = events.iter().zip(&decoded).map(|(recorded, event)| {
+            let tweet = TweetId::from(recorded.position);
+            counted.weigh(tweet, event, bounds, rule, &mut ways)
+        });
         let transactions = cut(weights, APPLY_MAX_EVENTS, APPLY_MAX_ROWS);
-        Ok(Self { transactions, many_read })
+        Ok(Self { transactions, ways })
     }
 }
 
@@ -57,8 +64,8 @@ pub enum WorkError {
     Database(#[from] sqlx::Error),
 }
 
-/// For how long counts are believed. They are of how much there is to do, never of what: what is a little too high or too low
-/// only makes a transaction larger or smaller.
+/// For how long counts are believed. Those of tweets and of authors are of how much there is to do, never of what: what is a
+/// little too high or too low only makes a transaction larger or smaller.
 const COUNTED_FOR: Duration = Duration::from_secs(10);
 
 /// Users whose counts are kept.
@@ -66,15 +73,20 @@ const COUNTED_MAX: usize = 10_000;
 
 /// What there is of users, in about as many rows as an event of theirs writes or takes out. Kept from run to run, so that where
 /// a few events come at a time these need not be counted for each.
+///
+/// How many readers there are has to be exact, because [what is pulled](crate::feed::pulled) follows from it: it is so at the
+/// checkpoint where the last run ended, since nobody else writes without moving that. Anywhere else this is of no use.
 #[derive(Debug)]
 pub struct Counted {
     since: Instant,
+    rule: Option<PullFrom>,
     users: BTreeMap<UserId, Counts>,
 }
 
-/// What there is of a user, counted no further than matters, and with what came since; `None` is not counted yet.
+/// What there is of a user, tweets and authors no further than matters, and with what came since; `None` is not counted yet.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
+    /// Without the user, who is one.
     readers: Option<i64>,
     tweets: Option<i64>,
     authors: Option<i64>,
@@ -82,40 +94,74 @@ struct Counts {
 
 impl Default for Counted {
     fn default() -> Self {
-        Self { since: Instant::now(), users: BTreeMap::new() }
+        Self { since: Instant::now(), rule: None, users: BTreeMap::new() }
     }
 }
 
 impl Counted {
     fn forget_what_is_old(&mut self) {
         if self.since.elapsed() >= COUNTED_FOR || self.users.len() >= COUNTED_MAX {
-            *self = Self::default();
+            *self = Self { rule: self.rule, ..Self::default() };
         }
     }
 
-    /// About as many rows as `event` writes or takes out.
-    fn weigh(&mut self, event: &Event, bounds: Bounds, many_read: &mut BTreeSet<UserId>) -> i64 {
-        let Bounds { kept, fan_out_rows } = bounds;
+    /// What is pulled in this generation.
+    async fn rule(
+        &mut self,
+        feed: impl PgExecutor<'_> + Copy,
+        wanted: PullFrom,
+    ) -> Result<PullFrom, sqlx::Error> {
+        if let Some(rule) = self.rule {
+            return Ok(rule);
+        }
+        let rule = rules::laid_down(feed, wanted).await?;
+        if rule != wanted {
+            tracing::warn!(
+                feed.pull_from = rule.0,
+                wanted = wanted.0,
+                "this read model was begun with another PULL_FROM, which holds until `projector rebuild`"
+            );
+        }
+        self.rule = Some(rule);
+        Ok(rule)
+    }
+
+    /// About as many rows as `event` writes or takes out. If it is a tweet, it is `tweet`, and `ways` says how it comes to
+    /// its readers.
+    fn weigh(
+        &mut self,
+        tweet: TweetId,
+        event: &Event,
+        bounds: Bounds,
+        rule: PullFrom,
+        ways: &mut Ways,
+    ) -> i64 {
+        let Bounds { kept, fan_out_rows, .. } = bounds;
         let users = &mut self.users;
+        if let Some((author, change)) = change_of_readers(event) {
+            let readers = &mut users.entry(author).or_default().readers;
+            *readers = readers.map(|readers| readers + change);
+        }
         match event {
             Event::TweetCreated(TweetCreated { author_id, .. }) => {
                 let author = users.entry(*author_id).or_default();
                 author.tweets = author.tweets.map(|tweets| tweets + 1);
+                let readers = author.readers.unwrap_or_default();
+                if rule.pulls(readers) {
+                    ways.pulled.insert(tweet);
+                    return 1;
+                }
                 // Authors read themselves.
-                let readers = author.readers.unwrap_or_default().max(1);
-                if readers > fan_out_rows {
-                    many_read.insert(*author_id);
+                let rows = readers + 1;
+                if rows > fan_out_rows {
+                    ways.step_by_step.insert(*author_id);
                     return APPLY_MAX_ROWS / FAN_OUTS_BEGUN_MAX;
                 }
-                readers
+                rows
             }
             // What an author brings in or leaves behind in a feed is bounded by what it keeps.
-            Event::Followed(Followed { followed_id, .. }) => {
-                let author = users.entry(*followed_id).or_default();
-                author.readers = author.readers.map(|readers| readers + 1);
-                1 + author.tweets.unwrap_or_default().min(kept)
-            }
-            Event::Unfollowed(Unfollowed { followed_id, .. }) => {
+            Event::Followed(Followed { followed_id, .. })
+            | Event::Unfollowed(Unfollowed { followed_id, .. }) => {
                 1 + users.entry(*followed_id).or_default().tweets.unwrap_or_default().min(kept)
             }
             Event::UserDeleted(UserDeleted { user_id }) => {
@@ -137,8 +183,7 @@ impl Counted {
             match event {
                 Event::TweetCreated(TweetCreated { author_id, .. }) => {
                     if self.known(*author_id).readers.is_none() {
-                        let most = bounds.fan_out_rows + 1;
-                        wanted.entry(*author_id).or_default().readers = Some(most);
+                        wanted.entry(*author_id).or_default().readers = Some(ALL);
                     }
                 }
                 Event::Followed(Followed { followed_id, .. })
@@ -178,7 +223,10 @@ struct Found {
     authors: i64,
 }
 
-/// Counts what there is of users, each no further than `wanted` says.
+/// However many there are: that is known without counting.
+const ALL: i64 = i64::MAX;
+
+/// Counts what there is of users, tweets and authors no further than `wanted` says.
 async fn count(
     feed: impl PgExecutor<'_>,
     wanted: &BTreeMap<UserId, Counts>,
@@ -187,7 +235,6 @@ async fn count(
         return Ok(Vec::new());
     }
     let users: Vec<i64> = wanted.keys().map(|user| user.0).collect();
-    let readers: Vec<i64> = wanted.values().map(|most| most.readers.unwrap_or(0)).collect();
     let tweets: Vec<i64> = wanted.values().map(|most| most.tweets.unwrap_or(0)).collect();
     let authors: Vec<i64> = wanted.values().map(|most| most.authors.unwrap_or(0)).collect();
     sqlx::query_as!(
@@ -195,23 +242,21 @@ async fn count(
         r#"
         select
             wanted.user_id as "user_id!: UserId",
-            reader.count as "readers!",
+            coalesce(reader_counts.readers, 0) as "readers!",
             tweet.count as "tweets!",
             author.count as "authors!"
-        from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-            as wanted (user_id, readers, tweets, authors)
-        cross join lateral (
-            select count(*) from (
-                select from follows
-                where follows.followed_id = wanted.user_id and follows.until_position = 0
-                limit wanted.readers
-            ) as counted
-        ) as reader
+        from unnest($1::bigint[], $2::bigint[], $3::bigint[]) as wanted (user_id, tweets, authors)
+        left join lateral (
+            select readers from reader_counts
+            where reader_counts.author_id = wanted.user_id
+            order by author_id desc, position desc
+            limit 1
+        ) as reader_counts on true
         cross join lateral (
             select count(*) from (
                 select from tweets
-                where (author_id, deleted_position, tweet_id) > (wanted.user_id, 0, 0)
-                    and (author_id, deleted_position, tweet_id) < (wanted.user_id, 1, 0)
+                where author_id = any(array[wanted.user_id]) and not pulled and deleted_position = 0
+                order by author_id, tweet_id
                 limit wanted.tweets
             ) as counted
         ) as tweet
@@ -224,7 +269,6 @@ async fn count(
         ) as author
         "#,
         &users,
-        &readers,
         &tweets,
         &authors,
     )

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applied, apply};
 use super::hops::ProjectorHop;
-use super::work::{Counted, FAN_OUTS_BEGUN_MAX, Work, WorkError};
+use super::work::{Counted, FAN_OUTS_BEGUN_MAX, Work};
 use crate::bounds::Bounds;
 use crate::checkpoint::Checkpoint;
 use crate::feed::read_model::fan_out::{self, FAN_OUTS_MAX, Stepped};
@@ -27,7 +27,8 @@ pub struct HomeFeeds {
     hops: Option<Recorder<ProjectorHop>>,
     /// Until then fan-outs under way wait while there is something else to do.
     fan_outs_rest: Mutex<Option<Instant>>,
-    counted: Mutex<Counted>,
+    /// What is known where the last run ended.
+    counted: Mutex<Option<(Checkpoint, Counted)>>,
 }
 
 impl HomeFeeds {
@@ -61,13 +62,16 @@ impl HomeFeeds {
         mut events: &[RecordedEvent],
     ) -> Result<(), ProjectionError> {
         let received_at = Clock::system().now();
-        let work = self.weigh(events).await.map_err(ApplyError::from)?;
+        let known = self.counted().take().filter(|(at, _)| at.is_where(*checkpoint));
+        let mut counted = known.map(|(_, counted)| counted).unwrap_or_default();
+        let work = Work::of(&self.feed, events, self.bounds, &mut counted);
+        let work = work.await.map_err(ApplyError::from)?;
         for count in work.transactions {
-            if !work.many_read.is_empty() {
+            if !work.ways.step_by_step.is_empty() {
                 self.make_room_for_fan_outs(checkpoint).await?;
             }
             let (now, later) = events.split_at(count);
-            let applying = apply(&self.feed, *checkpoint, now, &work.many_read, self.bounds.kept);
+            let applying = apply(&self.feed, *checkpoint, now, &work.ways, self.bounds.kept);
             let Applied { checkpoint: moved, deliveries, applied_at } =
                 self.in_time.run(applying).await?;
             let first = checkpoint.position.next();
@@ -79,15 +83,12 @@ impl HomeFeeds {
                 self.go_on_with_fan_outs(checkpoint).await?;
             }
         }
+        *self.counted() = Some((*checkpoint, counted));
         Ok(())
     }
 
-    async fn weigh(&self, events: &[RecordedEvent]) -> Result<Work, WorkError> {
-        let counted = || self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut known = std::mem::take(&mut *counted());
-        let work = Work::of(&self.feed, events, self.bounds, &mut known).await;
-        *counted() = known;
-        work
+    fn counted(&self) -> MutexGuard<'_, Option<(Checkpoint, Counted)>> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Goes one step on with the fan-outs under way, if there are any.

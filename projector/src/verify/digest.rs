@@ -11,6 +11,7 @@ use events::{Event, Position, RecordedEvent, UserId};
 
 use super::fact::{BUCKETS, Fact, Place};
 use super::{Differences, Part};
+use crate::feed::pulled::{PullFrom, ReaderCounts};
 
 /// How many buckets that differ are looked at again. Beyond them differences are only counted, so
 /// that a table that is wholly wrong does not have to fit into memory.
@@ -81,20 +82,67 @@ pub struct Facts {
     events: u64,
     count: u64,
     digest: Digest,
+    says: Says,
+}
+
+/// What events say, one after the other from the first: what a tweet is follows from those before it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Says {
+    /// Nothing is pulled as long as nobody has said from when on.
+    rule: Option<PullFrom>,
+    reader_counts: ReaderCounts,
+}
+
+impl Says {
+    pub(super) fn by(rule: Option<PullFrom>) -> Self {
+        Self { rule, ..Self::default() }
+    }
+
+    /// The facts of the next event, and whether it is a tweet that is pulled.
+    pub(super) fn next(
+        &mut self,
+        recorded: &RecordedEvent,
+        event: &Event,
+    ) -> (impl Iterator<Item = Fact>, bool) {
+        self.reader_counts.add(event);
+        let is_pulled = match (event, self.rule) {
+            (Event::TweetCreated(tweet), Some(rule)) => {
+                rule.pulls(self.reader_counts.of(tweet.author_id))
+            }
+            _ => false,
+        };
+        (Fact::of(recorded, event, is_pulled), is_pulled)
+    }
 }
 
 impl Facts {
-    /// Adds what the next event says.
-    pub fn add(&mut self, recorded: &RecordedEvent, event: &Event) {
+    /// From now on tweets are pulled by this rule.
+    pub fn go_by(&mut self, rule: PullFrom) {
+        self.says.rule = Some(rule);
+    }
+
+    /// Adds what the next event says. Returns whether it is a tweet that is pulled.
+    pub fn add(&mut self, recorded: &RecordedEvent, event: &Event) -> bool {
         self.position = recorded.position;
         self.events += 1;
         if let Event::UserRegistered(registered) = event {
             self.last_user = registered.user_id;
         }
-        for fact in Fact::of(recorded, event) {
+        let (facts, is_pulled) = self.says.next(recorded, event);
+        for fact in facts {
             self.count += 1;
             self.digest.add(&fact);
         }
+        is_pulled
+    }
+
+    /// How many readers everyone has.
+    pub(crate) const fn reader_counts(&self) -> &ReaderCounts {
+        &self.says.reader_counts
+    }
+
+    pub(super) const fn rule(&self) -> Option<PullFrom> {
+        self.says.rule
     }
 
     /// The last event that was added.

@@ -2,7 +2,7 @@
 --
 -- $1 first reader, $2 the reader after the last
 --
--- What a fan-out under way has yet to bring to a reader must not be there.
+-- What a fan-out under way has yet to bring to a reader must not be there, nor what is pulled.
 --
 -- A digest of each feed, twice: half as expensive as holding row against row. Readers with tweets in
 -- their feed that were deleted are named as well; suspects.sql tells who is wrong.
@@ -16,6 +16,7 @@ expected as (
     join follows on follows.follower_id = reader.user_id and follows.until_position = 0
     join users author on author.user_id = follows.followed_id and author.deleted_position = 0
     join tweets on tweets.author_id = follows.followed_id
+        and not tweets.pulled
         and tweets.tweet_id >= coalesce(floors.floor, 0)
         and tweets.deleted_position = 0
     where reader.user_id >= $1 and reader.user_id < $2 and reader.deleted_position = 0

@@ -31,6 +31,7 @@ pub(super) enum Fact {
         author_id: UserId,
         content: Fingerprint,
         created_at: DateTime<Utc>,
+        pulled: bool,
     },
     TweetDeleted {
         tweet_id: TweetId,
@@ -61,9 +62,13 @@ impl Fingerprint {
 }
 
 impl Fact {
-    /// What `recorded` says by itself. The end of a user also ends what they follow: that follows
-    /// from it, and is no fact of its own.
-    pub(super) fn of(recorded: &RecordedEvent, event: &Event) -> impl Iterator<Item = Self> {
+    /// What `recorded` says by itself; and of a tweet, whether it is `pulled`. The end of a user also ends what they follow: that
+    /// follows from it, and is no fact of its own.
+    pub(super) fn of(
+        recorded: &RecordedEvent,
+        event: &Event,
+        pulled: bool,
+    ) -> impl Iterator<Item = Self> + use<> {
         let (at, created_at) = (recorded.position, recorded.recorded_at);
         let (fact, own_feed) = match event {
             Event::UserRegistered(UserRegistered { user_id, username, email }) => {
@@ -76,7 +81,8 @@ impl Fact {
             }
             Event::TweetCreated(TweetCreated { author_id, content }) => {
                 let (tweet_id, content) = (TweetId::from(at), Fingerprint::of(&[content]));
-                (Self::Created { tweet_id, author_id: *author_id, content, created_at }, None)
+                let author_id = *author_id;
+                (Self::Created { tweet_id, author_id, content, created_at, pulled }, None)
             }
             Event::TweetDeleted(TweetDeleted { tweet_id, .. }) => {
                 (Self::TweetDeleted { tweet_id: *tweet_id, at }, None)
@@ -136,8 +142,9 @@ impl Fact {
                 format!("user {user_id} is registered with these details")
             }
             Self::UserDeleted { user_id, at } => format!("user {user_id} was deleted at {at}"),
-            Self::Created { tweet_id, author_id, .. } => {
-                format!("user {author_id} wrote tweet {tweet_id} with this content")
+            Self::Created { tweet_id, author_id, pulled, .. } => {
+                let way = if *pulled { ", pulled" } else { "" };
+                format!("user {author_id} wrote tweet {tweet_id} with this content{way}")
             }
             Self::TweetDeleted { tweet_id, at } => format!("tweet {tweet_id} was deleted at {at}"),
             Self::Began { follower_id, followed_id, at } => {

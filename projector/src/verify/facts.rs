@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use events::Position;
 use events::store::Connections;
 
-use super::digest::Digest;
+use super::digest::{Digest, Says};
 use super::fact::{Fact, Place};
 use super::tables::{Rows, Tables};
 use super::{Differences, Facts, Part, VerifyError, log};
@@ -59,6 +59,7 @@ async fn list(
     tables.read(keep, None).await.map_err(VerifyError::ReadModel)?;
     let mut due = BTreeSet::new();
     let (mut after, to) = (Position::START, tables.to());
+    let mut says = Says::by(tables.rule());
     loop {
         let page = log::page(log, after, to).await.map_err(VerifyError::Log)?;
         let Some(last) = page.last() else { break };
@@ -66,7 +67,7 @@ async fn list(
         for recorded in &page {
             // What cannot be read was found by `log::check`.
             if let Ok(event) = recorded.event() {
-                let facts = Fact::of(recorded, &event);
+                let (facts, _) = says.next(recorded, &event);
                 due.extend(facts.filter(|fact| places.contains(&fact.place())));
             }
         }

@@ -3,7 +3,7 @@
 -- $1 readers, $2 how many differences to list
 --
 -- A row of a tweet that was deleted, or whose author was, may stay: every read passes over it. But
--- below its floor a feed has no rows, who is deleted or was never registered has no feed, and what a
+-- below its floor a feed has no rows, nor of what is pulled; who is deleted or was never registered has no feed, and what a
 -- fan-out under way has yet to bring to a reader is not there. A floor is the oldest of some tweets, or just above one.
 with checkpoint as materialized (
     select position, under_way from checkpoint order by position desc, fence desc limit 1
@@ -15,6 +15,7 @@ expected as (
     join follows on follows.follower_id = reader.user_id and follows.until_position = 0
     join users author on author.user_id = follows.followed_id and author.deleted_position = 0
     join tweets on tweets.author_id = follows.followed_id
+        and not tweets.pulled
         and tweets.tweet_id >= coalesce(floors.floor, 0)
         and tweets.deleted_position = 0
     where reader.user_id = any($1) and reader.deleted_position = 0
@@ -46,6 +47,7 @@ wrong as materialized (
     where differing.missing
         or tweets.tweet_id is null
         or (tweets.deleted_position = 0 and coalesce(author.deleted_position, 0) = 0)
+        or tweets.pulled
         or differing.tweet_id < coalesce(floors.floor, 0)
         or reader.user_id is null
         or reader.deleted_position <> 0

@@ -6,6 +6,7 @@ use events::{Position, TweetId, UserId};
 
 use super::fact::{Fact, Fingerprint};
 use super::{Differences, Facts, Part};
+use crate::feed::pulled::PullFrom;
 use crate::progress::Progress;
 
 /// Rows in one read.
@@ -37,6 +38,11 @@ impl<'a> Tables<'a> {
     /// The position as of which they are read.
     pub(super) const fn to(&self) -> Position {
         self.facts.position()
+    }
+
+    /// The rule by which tweets are pulled.
+    pub(super) const fn rule(&self) -> Option<PullFrom> {
+        self.facts.rule()
     }
 
     /// Shows `look` every fact; what a row says by its place among others goes to `differences`.
@@ -106,6 +112,7 @@ impl<'a> Tables<'a> {
             content: String,
             created_at: DateTime<Utc>,
             deleted: Option<Position>,
+            pulled: bool,
         }
         let mut after = TweetId(0);
         loop {
@@ -113,7 +120,7 @@ impl<'a> Tables<'a> {
                 Row,
                 r#"
                 select tweet_id as "tweet_id: TweetId", author_id as "author_id: UserId", content,
-                    created_at, nullif(deleted_position, 0) as "deleted: Position"
+                    created_at, nullif(deleted_position, 0) as "deleted: Position", pulled
                 from tweets where tweet_id > $1 order by tweet_id limit $2
                 "#,
                 after.0,
@@ -124,13 +131,13 @@ impl<'a> Tables<'a> {
             let Some(last) = page.last() else { return Ok(()) };
             after = last.tweet_id;
             self.progress.advance(page.len() as u64);
-            for Row { tweet_id, author_id, content, created_at, deleted } in page {
+            for Row { tweet_id, author_id, content, created_at, deleted, pulled } in page {
                 if self.by_now(Some(Position(tweet_id.0))).is_none() {
                     continue;
                 }
                 self.rows.tweets += 1;
                 let content = Fingerprint::of(&[&content]);
-                look(Fact::Created { tweet_id, author_id, content, created_at });
+                look(Fact::Created { tweet_id, author_id, content, created_at, pulled });
                 if let Some(at) = self.by_now(deleted) {
                     look(Fact::TweetDeleted { tweet_id, at });
                 }

@@ -2,7 +2,7 @@
 --
 -- $1 the readers, $2 above this position, $3 and up to this one
 --
--- One range of feed_items per reader, empty for most; and what fan-outs under way have yet to bring. A
+-- One range of feed_items per reader, empty for most; what is pulled; and what fan-outs under way have yet to bring. A
 -- reader whose floor has been raised past $2 comes without a tweet: what is new to them may no longer be
 -- kept.
 select
@@ -19,6 +19,19 @@ left join lateral (
             and feed_items.tweet_id > $2 and feed_items.tweet_id <= $3
         offset 0
     ) as fresh
+    union all
+    select reader.user_id, fresh.tweet_id
+    from (
+        select tweet_id, author_id from tweets
+        where pulled and tweet_id > $2 and tweet_id <= $3 and deleted_position = 0
+        offset 0
+    ) as fresh
+    cross join unnest($1::bigint[]) as reader (user_id)
+    cross join lateral (
+        select from follows
+        where follower_id = reader.user_id and until_position = 0 and followed_id = fresh.author_id
+        limit 1
+    ) as followed
     union all
     select reader.user_id, fan_outs.tweet_id
     from fan_outs

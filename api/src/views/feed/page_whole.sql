@@ -1,5 +1,4 @@
--- A page of a home feed that is not in rows alone: they, what fan-outs under way have yet to bring, and below the
--- floor what the authors wrote.
+-- A page of a home feed that rows and what is pulled do not make: the definition itself, from what the authors wrote.
 --
 -- $1 reader, $2 only tweets below this id, $3 rows to skip, $4 rows wanted
 --
@@ -8,45 +7,7 @@
 -- tweets that would do, if these were all, is a bound that nothing older can be on the page. Only
 -- who wrote more above that bound is read again, down to it. Comparing with a whole key of
 -- tweets_by_author can follow no other index, and comes in no other order.
-with kept as materialized (
-    select kept.tweet_id
-    from feed_items as kept
-    cross join lateral (
-        select author_id from tweets
-        where tweets.tweet_id = kept.tweet_id and deleted_position = 0
-        limit 1
-    ) as tweet
-    cross join lateral (
-        select user_id from users
-        where users.user_id = tweet.author_id and deleted_position = 0
-        limit 1
-    ) as author
-    where kept.user_id = $1 and kept.tweet_id < $2
-    order by kept.user_id desc, kept.tweet_id desc
-    limit $3::bigint + $4::bigint
-),
-unserved as materialized (
-    select fan_outs.tweet_id
-    from (select under_way from checkpoint order by position desc, fence desc limit 1) as checkpoint
-    cross join fan_outs
-    cross join lateral (
-        select from follows
-        where follower_id = $1 and until_position = 0 and followed_id = fan_outs.author_id
-        limit 1
-    ) as followed
-    where fan_outs.tweet_id >= checkpoint.under_way
-        and fan_outs.tweet_id < $2 and fan_outs.next_reader <= $1
-        and fan_outs.tweet_id >= coalesce((select floor from floors where user_id = $1), 0)
-),
-missing as materialized (
-    -- How many rows are missing, and from which tweet down; where there is no floor none can be.
-    select floor.before, greatest($3::bigint + $4::bigint - found.count, 0) as wanted
-    from (select least(floor, $2) as before from floors where user_id = $1 limit 1) as floor
-    cross join (
-        select count(*) as count from (select from kept union all select from unserved) as found
-    ) as found
-),
-author as materialized (
+with author as materialized (
     select follows.followed_id as author_id
     from follows
     cross join lateral (
@@ -55,21 +16,19 @@ author as materialized (
         limit 1
     ) as present
     where follows.follower_id = $1 and follows.until_position = 0
-        and (select wanted from missing) > 0
 ),
 gap as materialized (
-    -- An equal share of them for each author.
-    select missing.before, missing.wanted,
-        (missing.wanted + authors.count - 1) / greatest(authors.count, 1) as share
-    from missing
-    cross join (select count(*) as count from author) as authors
+    -- An equal share of what is wanted for each author.
+    select $3::bigint + $4::bigint as wanted,
+        ($3::bigint + $4::bigint + count(*) - 1) / greatest(count(*), 1) as share
+    from author
 ),
 first as materialized (
     select author.author_id, newest.tweet_id
     from author
     cross join lateral (
         select tweet_id from tweets
-        where (author_id, deleted_position, tweet_id) < (author.author_id, 0, (select before from gap))
+        where (author_id, deleted_position, tweet_id) < (author.author_id, 0, $2)
             and (author_id, deleted_position, tweet_id) > (author.author_id, 0, 0)
         order by author_id desc, deleted_position desc, tweet_id desc
         limit (select share from gap)
@@ -98,10 +57,6 @@ rest as (
     ) as newest
 ),
 page as materialized (
-    select tweet_id from kept
-    union all
-    select tweet_id from unserved
-    union all
     select tweet_id from first
     union all
     select tweet_id from rest
@@ -112,7 +67,6 @@ select
     checkpoint.position as "position: Position",
     reader.user_id is not null as "known!",
     0 as "floor!: TweetId",
-    false as "is_partial!",
     item.tweet_id as "tweet_id?: TweetId",
     item.content as "content?",
     item.author_id as "author_id?: UserId",

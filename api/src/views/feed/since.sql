@@ -1,5 +1,5 @@
--- The oldest items of a home feed above a tweet: from the kept rows, from fan-outs under way that have yet to come to
--- this reader, and below the floor from the authors.
+-- The oldest items of a home feed above a tweet: from the kept rows, what is pulled, from fan-outs under way that have yet to come
+-- to this reader, and below the floor from the authors.
 --
 -- $1 reader, $2 only tweets above this id, $3 rows wanted
 --
@@ -38,6 +38,46 @@ unserved as (
         and fan_outs.tweet_id > $2 and fan_outs.next_reader <= $1
         and fan_outs.tweet_id >= coalesce((select floor from floors where user_id = $1), 0)
 ),
+side as materialized (
+    select count(*) < 64 as is_short from (select from pulled_authors limit 64) as counted
+),
+pulled_author as materialized (
+    select author.author_id
+    from (
+        select pulled_authors.author_id
+        from pulled_authors
+        cross join lateral (
+            select from follows
+            where follower_id = $1 and until_position = 0 and followed_id = pulled_authors.author_id
+            limit 1
+        ) as followed
+        where (select is_short from side)
+        union all
+        select followed.author_id
+        from (
+            select followed_id as author_id from follows
+            where follower_id = $1 and until_position = 0 and not (select is_short from side)
+            offset 0
+        ) as followed
+        cross join lateral (
+            select from pulled_authors where pulled_authors.author_id = followed.author_id limit 1
+        ) as pulled
+    ) as author
+    cross join lateral (
+        select from users where users.user_id = author.author_id and deleted_position = 0 limit 1
+    ) as present
+),
+pulled as (
+    select newer.tweet_id
+    from pulled_author
+    cross join lateral (
+        select tweet_id from tweets
+        where author_id = any(array[pulled_author.author_id]) and pulled and deleted_position = 0
+            and tweet_id > greatest($2, (select floor - 1 from floors where user_id = $1))
+        order by author_id, tweet_id
+        limit $3::bigint
+    ) as newer
+),
 below as (
     select older.tweet_id
     from gap
@@ -64,6 +104,8 @@ oldest as materialized (
     union all
     select tweet_id from kept
     union all
+    select tweet_id from pulled
+    union all
     select tweet_id from unserved
     order by tweet_id
     limit $3::bigint
@@ -72,7 +114,6 @@ select
     checkpoint.position as "position: Position",
     reader.user_id is not null as "known!",
     0 as "floor!: TweetId",
-    false as "is_partial!",
     item.tweet_id as "tweet_id?: TweetId",
     item.content as "content?",
     item.author_id as "author_id?: UserId",

@@ -37,6 +37,47 @@ unserved as (
         and fan_outs.tweet_id > $2 and fan_outs.next_reader <= $1 and fan_outs.author_id <> $1
         and fan_outs.tweet_id >= coalesce((select floor from floors where user_id = $1), 0)
 ),
+side as materialized (
+    select count(*) < 64 as is_short from (select from pulled_authors limit 64) as counted
+),
+pulled_author as materialized (
+    select author.author_id
+    from (
+        select pulled_authors.author_id
+        from pulled_authors
+        cross join lateral (
+            select from follows
+            where follower_id = $1 and until_position = 0 and followed_id = pulled_authors.author_id
+            limit 1
+        ) as followed
+        where (select is_short from side)
+        union all
+        select followed.author_id
+        from (
+            select followed_id as author_id from follows
+            where follower_id = $1 and until_position = 0 and not (select is_short from side)
+            offset 0
+        ) as followed
+        cross join lateral (
+            select from pulled_authors where pulled_authors.author_id = followed.author_id limit 1
+        ) as pulled
+    ) as author
+    cross join lateral (
+        select from users where users.user_id = author.author_id and deleted_position = 0 limit 1
+    ) as present
+),
+pulled as (
+    select newer.tweet_id
+    from pulled_author
+    cross join lateral (
+        select tweet_id from tweets
+        where author_id = any(array[pulled_author.author_id]) and pulled and deleted_position = 0
+            and tweet_id > greatest($2, (select floor - 1 from floors where user_id = $1))
+        order by author_id, tweet_id
+        limit $3::bigint
+    ) as newer
+    where pulled_author.author_id <> $1
+),
 below as (
     select older.tweet_id
     from gap
@@ -65,6 +106,8 @@ counted as (
         select tweet_id from below
         union all
         select tweet_id from kept
+        union all
+        select tweet_id from pulled
         union all
         select tweet_id from unserved
         limit $3::bigint

@@ -42,7 +42,7 @@ async fn project(session: &Session, runs: &[(&'static str, Vec<Event>, i64)]) {
             .collect();
         let visited = session
             .visited(async |one| {
-                apply(one, checkpoint, &events, &BTreeSet::new(), KEPT).await.unwrap();
+                apply(one, checkpoint, &events, &Ways::default(), KEPT).await.unwrap();
             })
             .await;
         found.insert(*name, (visited, *most));

@@ -81,5 +81,41 @@ async fn reads_visit_what_they_need_whatever_the_planner_knows() {
         }
         session.fill().await;
         are_bounded(&reads(&session).await);
+        session.fill_pulled().await;
+        are_bounded(&reads_of_pulled(&session).await);
     }
+}
+
+/// What a reader of 500 authors costs whose tweets are pulled: a few look-ups for each of them, and one who reads none of them
+/// no more than before.
+async fn reads_of_pulled(session: &Session) -> BTreeMap<&'static str, (i64, i64)> {
+    let mut found = BTreeMap::new();
+    let end = AUTHORS * TWEETS_EACH;
+    macro_rules! count {
+        ($name:literal, $most:expr, |$one:ident| $read:expr) => {
+            let visited = session
+                .visited(async |$one| {
+                    $read.await.unwrap();
+                })
+                .await;
+            found.insert($name, (visited, $most));
+        };
+    }
+    let (reader, other) = (UserId(8), UserId(7));
+    count!("first page", 6_000, |one| views::feed::page(one, reader, NEWEST, PAGE));
+    count!("first page of another", 700, |one| views::feed::page(one, other, NEWEST, PAGE));
+    let deep = TweetId(end + 5_000);
+    count!("page further down", 6_000, |one| views::feed::page(one, reader, deep, PAGE));
+    let later = end + 9_980;
+    count!("what is new since", 6_000, |one| {
+        views::feed::since(one, reader, Position(later), 21)
+    });
+    count!("what is unread", 6_000, |one| {
+        views::feed::unread(one, reader, TweetId(later), 1_001)
+    });
+    let readers: Vec<UserId> = (1..=20).map(UserId).collect();
+    count!("what is new for many", 700, |one| {
+        views::feed::news(one, &readers, Position(end + 9_997), Position(end + 10_000))
+    });
+    found
 }

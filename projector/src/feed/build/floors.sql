@@ -1,8 +1,8 @@
--- Sets the floors of a range of readers whose feeds have more tweets than a feed keeps.
+-- Sets the floors of a range of readers whose feeds have more tweets than a feed keeps, without what is pulled.
 --
 -- $1 first reader, $2 the reader after the last, $3 how many tweets a feed keeps
 --
--- The plan matters: an author's newest tweets are one range of tweets_by_author, and of no author
+-- The plan matters: an author's newest tweets are one range of tweets_in_rows, and of no author
 -- are more than $3 + 1 read. Most feeds end with the sum of what their authors wrote, which
 -- tweets_per_author knows: only the long ones are read and sorted.
 insert into floors (user_id, floor)
@@ -14,7 +14,7 @@ cross join lateral (
     join users author on author.user_id = follows.followed_id and author.deleted_position = 0
     cross join lateral (
         select tweet_id from tweets
-        where tweets.author_id = follows.followed_id and tweets.deleted_position = 0
+        where tweets.author_id = follows.followed_id and not tweets.pulled and tweets.deleted_position = 0
         order by tweet_id desc
         limit $3::bigint + 1
     ) as newest

@@ -70,34 +70,9 @@ pub(crate) async fn remove_unfollowed(
     if readers.is_empty() {
         return Ok(());
     }
-    sqlx::query!(
-        r#"
-        delete from feed_items where ctid = any(array(
-            select item.ctid
-            from unnest($1::bigint[], $2::bigint[]) as stopped (user_id, author_id)
-            left join lateral (
-                select floor from floors where floors.user_id = stopped.user_id limit 1
-            ) as floors on true
-            cross join lateral (
-                select tweet_id from tweets
-                where tweets.author_id = stopped.author_id
-                    and tweets.tweet_id >= coalesce(floors.floor, 0)
-                    and deleted_position = 0
-                offset 0
-            ) as tweet
-            cross join lateral (
-                select ctid from feed_items
-                where feed_items.user_id = stopped.user_id
-                    and feed_items.tweet_id = tweet.tweet_id
-                limit 1
-            ) as item
-        ))
-        "#,
-        &readers,
-        &authors,
-    )
-    .execute(transaction)
-    .await?;
+    sqlx::query_file!("src/feed/read_model/feed_items/remove_unfollowed.sql", &readers, &authors,)
+        .execute(transaction)
+        .await?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The floor of a feed: from it up `feed_items` is complete, below it there is nothing and a read
+//! The floor of a feed: from it up `feed_items` has all that is not pulled, below it there is nothing and a read
 //! goes on with the tweets of those followed.
 //!
 //! **Invariant**: a floor only rises, and in the transaction that raises it every row below it goes.
@@ -23,7 +23,7 @@ pub(crate) const ROWS_PER_LOOK: i64 = 256;
 /// second look at a feed in one transaction is none.
 const RANGES_PER_TWEET: i64 = 32;
 
-/// Raises the floors of readers who began to follow an author with more than `kept` tweets, so that
+/// Raises the floors of readers who began to follow an author with more than `kept` tweets that are not pulled, so that
 /// what such an author brings in is bounded too.
 pub(crate) async fn raise_for_long_authors(
     transaction: &mut PgConnection,
@@ -41,9 +41,8 @@ pub(crate) async fn raise_for_long_authors(
             from unnest($1::bigint[], $2::bigint[]) as started (user_id, author_id)
             cross join lateral (
                 select tweet_id from tweets
-                where (author_id, deleted_position, tweet_id) > (started.author_id, 0, 0)
-                    and (author_id, deleted_position, tweet_id) < (started.author_id, 1, 0)
-                order by author_id desc, deleted_position desc, tweet_id desc
+                where author_id = any(array[started.author_id]) and not pulled and deleted_position = 0
+                order by author_id desc, tweet_id desc
                 offset $3 limit 1
             ) as beyond
             group by started.user_id

@@ -16,6 +16,8 @@ pub struct Holding {
     pub holds: Holds,
     /// The oldest tweet that this feed keeps a row for.
     pub floor: TweetId,
+    /// With how many readers an author's tweets are pulled. `None` when that is not laid down yet.
+    pub pull_from: Option<i64>,
 }
 
 /// Where a page would take the tweet from.
@@ -28,6 +30,8 @@ pub enum Holds {
     RowPassedOver,
     /// From the author's tweets, because it is below the floor.
     BelowFloor,
+    /// From the author's tweets, because it is pulled.
+    Pulled,
     /// From the fan-out that is under way and has yet to come to this reader.
     FanOutUnderWay,
     /// From nowhere.
@@ -38,7 +42,7 @@ impl Holds {
     /// Whether a page would have it.
     #[must_use]
     pub const fn is_read(self) -> bool {
-        matches!(self, Self::Row | Self::BelowFloor | Self::FanOutUnderWay)
+        matches!(self, Self::Row | Self::BelowFloor | Self::Pulled | Self::FanOutUnderWay)
     }
 }
 
@@ -63,12 +67,15 @@ pub async fn look(
             feed_items.tweet_id is not null as "has_row!",
             reader.user_id is not null and author.user_id is not null as "is_readable!",
             follows.followed_id is not null as "is_followed!",
-            fan_outs.tweet_id is not null as "is_under_way!"
+            fan_outs.tweet_id is not null as "is_under_way!",
+            coalesce(tweets.pulled, false) as "is_pulled!",
+            rules.pull_from as "pull_from?"
         from (select * from checkpoint order by position desc, fence desc limit 1) as checkpoint
         left join users reader on reader.user_id = $1 and reader.deleted_position = 0
         left join floors on floors.user_id = $1
         left join feed_items on feed_items.user_id = $1 and feed_items.tweet_id = $2
         left join tweets on tweets.tweet_id = $2 and tweets.deleted_position = 0
+        left join rules on true
         left join users author on author.user_id = tweets.author_id and author.deleted_position = 0
         left join follows on follows.follower_id = $1 and follows.followed_id = tweets.author_id
             and follows.until_position = 0
@@ -86,6 +93,8 @@ pub async fn look(
         Holds::Nothing
     } else if tweet < found.floor {
         Holds::BelowFloor
+    } else if found.is_pulled {
+        Holds::Pulled
     } else if found.is_under_way {
         Holds::FanOutUnderWay
     } else {
@@ -93,5 +102,5 @@ pub async fn look(
     };
     let (generation, floor) = (found.generation, found.floor);
     let (position, event_id) = (found.position, found.event_id);
-    Ok(Holding { generation, position, event_id, holds, floor })
+    Ok(Holding { generation, position, event_id, holds, floor, pull_from: found.pull_from })
 }

@@ -1,13 +1,13 @@
 -- Delivers to readers what the authors whom they now follow have already written, from the floor up.
 --
 -- $1 readers, $2 authors, $3 a mask: rows whose hash has none of its bits name their reader for a look at
--- the size of the feed, $4 how many tweets a feed keeps: no author has more above a floor, $5 no fan-out under
--- way is of an older tweet, null when none is under way
+-- the size of the feed, $4 how many tweets a feed keeps: no author who is new to it has more above its floor, $5 no
+-- fan-out under way is of an older tweet, null when none is under way
 --
--- What a fan-out under way has yet to bring to a reader is left to it.
+-- What a fan-out under way has yet to bring to a reader is left to it, and what is pulled to those who read.
 --
--- The plan comes from the shape: per pair one range of tweets_by_author, which no other index can
--- give in that order.
+-- The plan comes from the shape: per pair one range of tweets_in_rows. An array of one author is none to the planner, so that
+-- the order has to begin with the author, and no index of tweets alone can give it.
 with delivered as (
     insert into feed_items (user_id, tweet_id)
     select started.user_id, tweet.tweet_id
@@ -22,15 +22,14 @@ with delivered as (
     ) as floors on true
     cross join lateral (
         select tweet_id from tweets
-        where (author_id, deleted_position, tweet_id)
-                >= (started.author_id, 0, coalesce(floors.floor, 0))
-            and (author_id, deleted_position, tweet_id) < (started.author_id, 1, 0)
+        where author_id = any(array[started.author_id]) and not pulled and deleted_position = 0
+            and tweet_id >= coalesce(floors.floor, 0)
             and ((tweet_id < $5) is not false or (
                 select true from fan_outs
                 where fan_outs.tweet_id = tweets.tweet_id and next_reader <= started.user_id
                 limit 1
             ) is null)
-        order by author_id desc, deleted_position desc, tweet_id desc
+        order by author_id desc, tweet_id desc
         limit $4
     ) as tweet
     order by started.user_id, tweet.tweet_id
