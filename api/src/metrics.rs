@@ -133,9 +133,9 @@ pub const DATABASE_SIZE: Metric = Metric::gauge(
 
 pub const FEED_READS: Metric = Metric::counter(
     "rookery_feed_reads_total",
-    "Pages of feeds, by what they were made from: rows, authors where rows end, the past (at=), or what is above a tweet (after=).",
+    "Pages of feeds, by what they were made from: rows, merged with what is pulled or has no row yet, authors where rows end, the past (at=), or what is above a tweet (after=).",
 )
-.of(&["source"], &["rows", "authors", "past", "above"]);
+.of(&["source"], &["rows", "merged", "authors", "past", "above"]);
 
 pub const READ_WAITS: Metric = Metric::counter(
     "rookery_read_waits_total",

@@ -43,6 +43,11 @@ pub struct Build {
 impl Build {
     /// Starts the programs in `folder`.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(folder, &[]).await
+    }
+
+    /// The same, with these variables more for the projector.
+    pub async fn start_with(folder: &Path, more: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = std::path::absolute(folder)?.to_string_lossy().into_owned();
         for program in ["api", "projector"] {
             let path = format!("{folder}/{program}");
@@ -54,7 +59,8 @@ impl Build {
         let mut api = Process::start(&format!("{folder}/api"), &[], &bound);
         let listening = api.logged("listening").await;
         let address = listening["http.address"].as_str().context("it says where")?.parse()?;
-        let mut projector = Process::start(&format!("{folder}/projector"), &["run"], &variables);
+        let of_projector = [variables.as_slice(), more].concat();
+        let mut projector = Process::start(&format!("{folder}/projector"), &["run"], &of_projector);
         projector.logged("subscribed").await;
         let looks = PgConnection::connect(&database.url).await?;
         Ok(Self { address, database, vhost, api, projector, folder, looks, acknowledged: 0 })

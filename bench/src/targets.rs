@@ -6,6 +6,7 @@ mod celebrity;
 mod delivery;
 mod fan_out;
 mod growth;
+mod heavy;
 mod keeping;
 mod large;
 mod overload;
@@ -48,6 +49,8 @@ pub enum Target {
     Keeping,
     /// The same at 1, 4 and 16 times the users
     Growth,
+    /// T10: a tweet of an author with very many followers, and a page with it; --followers 1000000 for the target's own size
+    Heavy,
     /// Many users, a few of whom very many read: not part of `all`, --users 1000000 takes an hour
     Large,
 }
@@ -80,6 +83,7 @@ impl Target {
             Self::Overload => overload::measure(plan).await,
             Self::Keeping => keeping::measure(plan).await,
             Self::Growth => growth::measure(plan).await,
+            Self::Heavy => heavy::measure(plan).await,
             Self::Large => large::measure(plan).await,
         }
     }

@@ -57,6 +57,11 @@ fn processes(programs: &[(&'static str, u32)]) -> impl Iterator<Item = (&'static
 }
 
 impl Processors {
+    /// Of all but this program, which only watches.
+    pub fn of_the_product(&self) -> f64 {
+        self.0.iter().filter(|(name, _)| *name != "bench").map(|(_, used)| used).sum()
+    }
+
     /// The average of several.
     pub fn average(all: &[Self]) -> Self {
         let mut sums: BTreeMap<String, f64> = BTreeMap::new();

@@ -1,6 +1,7 @@
 //! Home feeds, as of a position: now, or as they were.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use events::{Position, TweetId, UserId};
@@ -18,12 +19,50 @@ pub const NEWEST: TweetId = TweetId(i64::MAX);
 /// Of a feed whose rows are all kept.
 const NO_FLOOR: TweetId = TweetId(0);
 
+/// Whose last page was of more than rows: theirs is asked for like that at once.
+static READ_MORE_THAN_ROWS: Hints = Hints::none();
+
+/// Something about readers that is only true of most whom it says it of: a bit for each hash. Being wrong costs time alone.
+struct Hints([AtomicU64; HINT_WORDS]);
+
+/// 65,536 bits.
+const HINT_WORDS: usize = 1_024;
+
+impl Hints {
+    const fn none() -> Self {
+        Self([const { AtomicU64::new(0) }; HINT_WORDS])
+    }
+
+    /// Ids are given one after the other, so their lowest bits are as good as a hash.
+    fn place(reader: UserId) -> (usize, u64) {
+        let id = reader.0.unsigned_abs();
+        let word = usize::try_from(id / 64 % HINT_WORDS as u64).unwrap_or_default();
+        (word, 1 << (id % 64))
+    }
+
+    fn has(&self, reader: UserId) -> bool {
+        let (word, bit) = Self::place(reader);
+        self.0[word].load(Ordering::Relaxed) & bit != 0
+    }
+
+    fn set(&self, reader: UserId, is_so: bool) {
+        let (word, bit) = Self::place(reader);
+        if is_so {
+            self.0[word].fetch_or(bit, Ordering::Relaxed);
+        } else {
+            self.0[word].fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
+}
+
 /// A row of a page. Without an item it only brings the position.
 struct FeedRow {
     position: Position,
     known: bool,
     /// The oldest tweet that rows are kept for, where a page is made of them.
     floor: TweetId,
+    /// Whether there is more than rows: what is pulled, or what a fan-out under way has yet to bring.
+    is_partial: bool,
     tweet_id: Option<TweetId>,
     content: Option<String>,
     author_id: Option<UserId>,
@@ -55,20 +94,61 @@ pub async fn page(
     page: Page,
 ) -> Result<AsOf<Option<Vec<FeedItem>>>, sqlx::Error> {
     let Page { skip, limit } = page;
-    let rows =
-        sqlx::query_file_as!(FeedRow, "src/views/feed/page.sql", reader.0, before.0, skip, limit)
-            .fetch_all(executor)
-            .await?;
-    let floor = rows.first().map_or(NO_FLOOR, |row| row.floor);
-    let kept = items(rows);
-    let found = kept.value.as_ref().map_or(0, Vec::len);
-    let runs_out = floor != NO_FLOOR && !i64::try_from(found).is_ok_and(|found| found >= limit);
-    if !runs_out {
-        read_from("rows");
-        return Ok(kept);
+    if !READ_MORE_THAN_ROWS.has(reader) {
+        let page = sqlx::query_file_as!(
+            FeedRow,
+            "src/views/feed/page.sql",
+            reader.0,
+            before.0,
+            skip,
+            limit
+        )
+        .fetch_all(executor)
+        .await?;
+        if !page.first().is_some_and(|row| row.is_partial) {
+            if let Some(page) = unless_it_runs_out(page, limit) {
+                read_from("rows");
+                return Ok(page);
+            }
+            return page_whole(executor, reader, before, Page { skip, limit }).await;
+        }
     }
+    let page = sqlx::query_file_as!(
+        FeedRow,
+        "src/views/feed/page_merged.sql",
+        reader.0,
+        before.0,
+        skip,
+        limit
+    )
+    .fetch_all(executor)
+    .await?;
+    READ_MORE_THAN_ROWS.set(reader, page.first().is_some_and(|row| row.is_partial));
+    if let Some(page) = unless_it_runs_out(page, limit) {
+        read_from("merged");
+        return Ok(page);
+    }
+    page_whole(executor, reader, before, Page { skip, limit }).await
+}
+
+/// The page of `rows`, unless they are too few and end at a floor.
+fn unless_it_runs_out(rows: Vec<FeedRow>, limit: i64) -> Option<AsOf<Option<Vec<FeedItem>>>> {
+    let floor = rows.first().map_or(NO_FLOOR, |row| row.floor);
+    let page = items(rows);
+    let found = page.value.as_ref().map_or(0, Vec::len);
+    let is_full = i64::try_from(found).is_ok_and(|found| found >= limit);
+    (floor == NO_FLOOR || is_full).then_some(page)
+}
+
+/// Reads a page whole, so that all of it is of one position.
+async fn page_whole(
+    executor: impl PgExecutor<'_>,
+    reader: UserId,
+    before: TweetId,
+    page: Page,
+) -> Result<AsOf<Option<Vec<FeedItem>>>, sqlx::Error> {
+    let Page { skip, limit } = page;
     read_from("authors");
-    // Read again, whole, so that all of it is of one position.
     let rows = sqlx::query_file_as!(
         FeedRow,
         "src/views/feed/page_whole.sql",

@@ -20,6 +20,9 @@ use crate::stage::{READERS, STAR, Stage, follow, tweet, unfollow};
 /// So few readers are served by a step.
 const ROWS: i64 = 3;
 
+/// One reader at a time, and nobody has so many that there are none.
+const STEP_BY_STEP: [&str; 4] = ["--fan-out-rows", "1", "--pull-from", "1000"];
+
 const BOUNDS: Bounds = Bounds { fan_out_rows: ROWS, ..Bounds::keeping(5) };
 
 #[tokio::test]
@@ -231,7 +234,7 @@ async fn an_old_snapshot_makes_no_page_slower_for_fan_outs_that_have_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_between_two_steps_a_fan_out_goes_on_where_it_was() {
-    let mut system = System::start_with(&["--fan-out-rows", "1"]).await;
+    let mut system = System::start_with(&STEP_BY_STEP).await;
     let star = system.client.register("star").await;
     system.caught_up().await;
     let mut readers = Vec::new();
@@ -259,9 +262,8 @@ async fn killed_between_two_steps_a_fan_out_goes_on_where_it_was() {
         println!("killed at {rows} of {} rows", readers.len() + 1);
         system.every_feed_alone_is_exact().await;
         let amqp_url = system.amqp_url();
-        let arguments = ["--fan-out-rows", "1"];
         system.projector =
-            e2e::system::start_projector(&system.database.url, &amqp_url, &[], &arguments).await;
+            e2e::system::start_projector(&system.database.url, &amqp_url, &[], &STEP_BY_STEP).await;
     }
     until("nothing is under way", async || {
         let found = checkpoint::load(&system.log).await.ok()?;

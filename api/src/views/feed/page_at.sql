@@ -83,6 +83,7 @@ select
     checkpoint.position as "position: Position",
     reader.user_id is not null as "known!",
     0 as "floor!: TweetId",
+    false as "is_partial!",
     item.tweet_id as "tweet_id?: TweetId",
     item.content as "content?",
     item.author_id as "author_id?: UserId",
