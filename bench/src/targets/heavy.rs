@@ -24,26 +24,27 @@ const TWEETS: u64 = 20;
 
 const CONNECTIONS: usize = 4;
 
+/// Those of the heavy author's followers who follow the others too.
+fn readers() -> impl Iterator<Item = u32> {
+    ORDINARY + 1..=ORDINARY + ORDINARY_FOLLOWERS
+}
+
+/// Those others.
+fn authors() -> impl Iterator<Item = u32> + Clone {
+    let first = ORDINARY + 1 + ORDINARY_FOLLOWERS;
+    std::iter::once(ORDINARY).chain(first..first + AUTHORS - 1)
+}
+
 /// Who is who: the followers of the heavy author come first.
 struct Cast {
     followers: u32,
 }
 
 impl Cast {
-    /// Those of the heavy author's followers who follow the others too.
-    fn readers(&self) -> impl Iterator<Item = u32> + use<> {
-        ORDINARY + 1..=ORDINARY + ORDINARY_FOLLOWERS
-    }
-
     /// As many who follow the others alone.
     fn strangers(&self) -> impl Iterator<Item = u32> + use<> {
         let last = AUTHOR + self.followers;
         last + 1..=last + ORDINARY_FOLLOWERS
-    }
-
-    fn authors(&self) -> impl Iterator<Item = u32> + Clone + use<> {
-        let first = ORDINARY + 1 + ORDINARY_FOLLOWERS;
-        std::iter::once(ORDINARY).chain(first..first + AUTHORS - 1)
     }
 
     async fn enter(&self, build: &mut Build) -> anyhow::Result<()> {
@@ -51,13 +52,12 @@ impl Cast {
         build.fill((1..=last).map(Call::register)).await?;
         let followers = AUTHOR + 1..=AUTHOR + self.followers;
         build.fill(followers.map(|reader| Call::follow(reader, AUTHOR))).await?;
-        let all = self.readers().chain(self.strangers());
-        let authors = self.authors();
+        let all = readers().chain(self.strangers());
         build
-            .fill(all.flat_map(|reader| authors.clone().map(move |of| Call::follow(reader, of))))
+            .fill(all.flat_map(|reader| authors().map(move |of| Call::follow(reader, of))))
             .await?;
-        let tweets = (0..TWEETS_EACH)
-            .flat_map(|number| self.authors().map(move |of| Call::tweet(of, number)));
+        let tweets =
+            (0..TWEETS_EACH).flat_map(|number| authors().map(move |of| Call::tweet(of, number)));
         build.fill(tweets).await
     }
 }
@@ -82,7 +82,7 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
         for (author, costs) in [(ORDINARY, &mut ordinary), (AUTHOR, &mut heavy)] {
             of_tweets(&mut build, author, round, costs).await?;
         }
-        let (readers, strangers) = (cast.readers().collect(), cast.strangers().collect());
+        let (readers, strangers) = (readers().collect(), cast.strangers().collect());
         for (readers, p50s) in [strangers, readers].into_iter().zip(&mut pages) {
             p50s.push(of_pages(plan, &build, readers).await?.latencies.milliseconds(0.5));
         }
