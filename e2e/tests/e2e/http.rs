@@ -330,7 +330,10 @@ async fn more_than_can_wait_is_refused_at_once_and_the_rest_is_served() {
     let ada = system.client.register("ada").await;
     // While someone else holds the head of the log, commands can only wait.
     let mut lent = system.log.lend().await.unwrap();
-    let holder = lent.begin_with(BEGIN_LOCKED).await.unwrap();
+    let mut holder = lent.begin_with(BEGIN_LOCKED).await.unwrap();
+    // However long this machine takes to send so many.
+    let patient = "set local idle_in_transaction_session_timeout = 0";
+    sqlx::query(patient).execute(&mut *holder).await.unwrap();
     let posts: Vec<_> = (0..APPEND_QUEUE_MAX + APPEND_BATCH_MAX + EXCESS)
         .map(|number| {
             let body = json!({ "content": format!("one of many {number}") });
