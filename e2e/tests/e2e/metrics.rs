@@ -102,7 +102,9 @@ async fn each_alarm_goes_off_for_its_cause_and_every_metric_and_query_has_someth
     )
     .await;
     let measured = [("PROJECTOR_METRICS_BIND", at_projector.as_str())];
-    let mut projector = start_projector(&database.url, &amqp_url, &measured, &[]).await;
+    // So that those with many readers have fan-outs.
+    let step_by_step = ["--pull-from", "1000"];
+    let mut projector = start_projector(&database.url, &amqp_url, &measured, &step_by_step).await;
     let prometheus = Prometheus::watching(&at_api, &at_projector).await;
     let mut alarms = Alarms { prometheus, heard: BTreeSet::new() };
 
