@@ -2,7 +2,7 @@
 --
 -- $1 authors, $2 what they gained or lost, $3 the position
 --
--- The plan comes from the shape: per author the last entry of the key, and the row itself by where it is.
+-- The plan comes from the shape: per author the last entry of the key, and by it the row.
 with gained as materialized (
     select counted.author_id, counted.readers, newest.position
     from unnest($1::bigint[], $2::bigint[]) as counted (author_id, readers)
