@@ -171,6 +171,7 @@ impl Sizes {
             readers: or(self.readers, 10_000, 500),
             followers: or(self.followers, 100_000, 2_000),
             streams: or(self.streams, 10_000, 500),
+            rate: or(None, 1_000, 200),
             commands: or(self.commands, 500_000, 5_000).into(),
             seed: self.seed,
         }

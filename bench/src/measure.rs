@@ -24,6 +24,9 @@ pub struct Settings {
     pub readers: u32,
     pub followers: u32,
     pub streams: u32,
+    /// Tweets a second, where they come at a rate of their own.
+    #[serde(default)]
+    pub rate: u32,
     #[serde(default)]
     pub commands: u64,
     pub seed: u64,

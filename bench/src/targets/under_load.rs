@@ -18,23 +18,23 @@ use crate::load::{Call, Connection, Latencies, Pace, load};
 use crate::measure::{Bound, Measure};
 use crate::usage::Meter;
 
-/// Tweets a second, each to so many readers.
-const RATE: u32 = 1_000;
+/// The readers of a tweet.
 const FOLLOWERS: u32 = 100;
 
 /// Connections over which they come.
 const CONNECTIONS: usize = 64;
 
-/// Probes a second: tweets whose arrival with a follower is waited for.
+/// Of the tweets of a second, those whose arrival with a follower is waited for.
 const PROBES: u32 = 100;
 
 /// Probes that may be under way at once.
 const PROBERS: u32 = 32;
 
-/// Events a second for the consumer, besides one at a time.
-const CONSUMED_RATE: u32 = 5_000;
+/// As many times the rate of tweets the consumer is measured at, besides one event at a time.
+const CONSUMED_TIMES: u32 = 5;
 
 pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
+    let rate = plan.settings.rate;
     let users = plan.settings.users.max(2 * FOLLOWERS);
     let mut build = Build::start(&plan.folder).await?;
     build.fill((1..=users).map(Call::register)).await?;
@@ -49,7 +49,7 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
         let meter = Meter::start(&build);
         let tweet =
             |number: u64| Call::tweet(1 + u32::try_from(number).unwrap_or(0) % users, number);
-        let (pace, turn) = (Pace::Open { rate: RATE - PROBES }, plan.turn());
+        let (pace, turn) = (Pace::Open { rate: rate.saturating_sub(PROBES) }, plan.turn());
         let (others, (probes, latencies)) = tokio::try_join!(
             load(build.address, CONNECTIONS, pace, turn, tweet),
             probe(&build, users, turn),
@@ -61,7 +61,7 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
         p99.push(latencies.milliseconds(0.99));
     }
     let memory = memory(&build, "tweets at a rate of their own");
-    let what = format!("from the answer until readable, {RATE} tweets/s to {FOLLOWERS} each");
+    let what = format!("from the answer until readable, {rate} tweets/s to {FOLLOWERS} each");
     let mut measures = vec![
         Measure::cost("", format!("{what}, p50"), "ms", p50),
         Measure::cost("T5", format!("{what}, p99"), "ms", p99)
@@ -69,7 +69,7 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
             .with(&processors),
     ];
     measures.extend(memory);
-    for rate in [1, CONSUMED_RATE] {
+    for rate in [1, CONSUMED_TIMES * rate] {
         measures.extend(consumed(plan, &mut build, users, rate).await?);
     }
     build.prove_and_stop().await?;

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection};
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::connections::Connections;
 use super::fault::late;
@@ -195,24 +198,25 @@ impl Database {
 
     /// Opens a session, within [`OPEN_TIMEOUT`].
     pub(super) async fn open(&self) -> Result<PgConnection, sqlx::Error> {
-        let opening = async {
-            let mut connection = self.options.connect().await?;
-            let (names, values): (Vec<_>, Vec<_>) = self.session.iter().cloned().unzip();
-            let (is_standby, _): (bool, i64) = sqlx::query_as(
-                "select pg_is_in_recovery(), count(set_config(name, value, false)) \
-                 from unnest($1::text[], $2::text[]) as setting (name, value)",
-            )
-            .bind(names)
-            .bind(values)
-            .persistent(false)
-            .fetch_one(&mut connection)
-            .await?;
-            if is_standby && self.writable {
-                return Err(io::Error::other("the server is a standby and takes no writes").into());
-            }
-            Ok(connection)
-        };
-        timeout(OPEN_TIMEOUT, opening).await.map_err(|_| late(OPEN_TIMEOUT))?
+        opened_apart(self.clone().log_in()).await
+    }
+
+    async fn log_in(self) -> Result<PgConnection, sqlx::Error> {
+        let mut connection = self.options.connect().await?;
+        let (names, values): (Vec<_>, Vec<_>) = self.session.into_iter().unzip();
+        let (is_standby, _): (bool, i64) = sqlx::query_as(
+            "select pg_is_in_recovery(), count(set_config(name, value, false)) \
+             from unnest($1::text[], $2::text[]) as setting (name, value)",
+        )
+        .bind(names)
+        .bind(values)
+        .persistent(false)
+        .fetch_one(&mut connection)
+        .await?;
+        if is_standby && self.writable {
+            return Err(io::Error::other("the server is a standby and takes no writes").into());
+        }
+        Ok(connection)
     }
 
     /// Opens a connection of its own that hears what is announced on `channel`.
@@ -220,21 +224,40 @@ impl Database {
     /// # Errors
     /// [`sqlx::Error`] when the server is away, or is a standby, where nobody can listen.
     pub async fn listen(&self, channel: &str) -> Result<PgListener, sqlx::Error> {
-        let listening = async {
+        let (database, channel) = (self.clone(), channel.to_owned());
+        let listening = async move {
             // sqlx's pool, without which it has no listener, does not say why it cannot connect.
-            self.open().await?.close().await?;
+            database.clone().log_in().await?.close().await?;
             let pool = PgPoolOptions::new()
                 .max_connections(1)
                 .max_lifetime(None)
                 .idle_timeout(None)
                 .acquire_timeout(OPEN_TIMEOUT)
-                .connect_with(self.options.clone())
+                .connect_with(database.options)
                 .await?;
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.ignore_pool_close_event(true);
-            listener.listen(channel).await?;
+            listener.listen(&channel).await?;
             Ok(listener)
         };
-        timeout(OPEN_TIMEOUT, listening).await.map_err(|_| late(OPEN_TIMEOUT))?
+        opened_apart(listening).await
+    }
+}
+
+/// What `opening` opens, within [`OPEN_TIMEOUT`]. It is awaited on a thread of its own: PostgreSQL's log-in hashes 4,096
+/// times, for which sqlx yields 819 times, and on the threads of a busy runtime each of these times is a turn of
+/// everything else. It ends with its caller.
+async fn opened_apart<T: Send + 'static>(
+    opening: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+) -> Result<T, sqlx::Error> {
+    let abandoned = CancellationToken::new();
+    let _abandon = abandoned.clone().drop_guard();
+    let runtime = Handle::current();
+    let apart =
+        spawn_blocking(move || runtime.block_on(abandoned.run_until_cancelled_owned(opening)));
+    match timeout(OPEN_TIMEOUT, apart).await {
+        Ok(Ok(Some(opened))) => opened,
+        Ok(Ok(None)) | Err(_) => Err(late(OPEN_TIMEOUT)),
+        Ok(Err(panicked)) => Err(io::Error::other(panicked).into()),
     }
 }
