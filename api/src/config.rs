@@ -41,6 +41,11 @@ pub struct Config {
     #[arg(long, env, hide_env_values = true, value_name = "URL")]
     pub feed_database_url: Option<Secret>,
 
+    /// Replicas of the read model (streaming replication), with commas between them: home feeds are read there. A reader stays
+    /// with one; one that is away or behind is left out [default: none].
+    #[arg(long, env, hide_env_values = true, value_name = "URL", value_delimiter = ',')]
+    pub feed_replica_urls: Vec<Secret>,
+
     /// RabbitMQ, for the relay. May be away: commands are accepted all the same. Of a cluster several nodes, with commas
     /// between them.
     #[arg(
@@ -105,7 +110,7 @@ pub struct Config {
     #[arg(long)]
     pub no_relay: bool,
 
-    /// Connections to the read model. A read needs one for about half a millisecond.
+    /// Connections to the read model, and to each of its replicas. A read needs one for about half a millisecond.
     #[arg(long, env, default_value_t = 8, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub feed_connections: usize,
 

@@ -40,18 +40,6 @@ impl Readable {
             }
         }
     }
-
-    /// # Errors
-    /// 503, of a type of its own for each reason.
-    fn ensure(self) -> Result<(), Problem> {
-        match self {
-            Self::Yes => Ok(()),
-            Self::Newer => Err(Problem::unavailable("read-model-newer", self.describe())),
-            Self::OtherHistory => {
-                Err(Problem::unavailable("read-model-of-another-history", self.describe()))
-            }
-        }
-    }
 }
 
 /// Makes reads wait for the read model.
@@ -81,16 +69,19 @@ impl Freshness {
     /// position that the read itself names.
     ///
     /// # Errors
-    /// The read's own, or 503 when the read model did not get there in time.
+    /// The read's own, or what it was that kept it from getting there in time.
     pub async fn read<T, Reading>(
         &self,
         min: MinPosition,
         read: impl Fn() -> Reading,
-    ) -> Result<AsOf<T>, Problem>
+    ) -> Result<AsOf<T>, Missed>
     where
         Reading: Future<Output = Result<AsOf<T>, sqlx::Error>>,
     {
-        self.readable.borrow().ensure()?;
+        let readable = *self.readable.borrow();
+        if readable != Readable::Yes {
+            return Err(Missed::Unreadable(readable));
+        }
         let deadline = Instant::now() + self.patience;
         let mut place = None;
         let mut checkpoint = self.checkpoint.clone();
@@ -106,8 +97,7 @@ impl Freshness {
             if place.is_none() {
                 place = Some(self.waiting.try_acquire().map_err(|_| {
                     ended("crowded");
-                    let detail = "too many reads wait for the read model already";
-                    Problem::unavailable("too-many-waiting", detail).at(found.position)
+                    Missed::Crowded { stands: found.position }
                 })?);
             }
             let reached = async {
@@ -122,11 +112,39 @@ impl Freshness {
             };
             if timeout_at(deadline, reached).await.is_err() {
                 ended("late");
-                let (asked, stands) = (min.0, found.position);
-                let detail =
-                    format!("position {asked} is not readable yet; the read model is at {stands}");
-                return Err(Problem::unavailable("not-there-yet", detail).at(stands));
+                return Err(Missed::Late { asked: min.0, stands: found.position });
             }
+        }
+    }
+}
+
+/// Why a read found nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Missed {
+    #[error("{}", .0.describe())]
+    Unreadable(Readable),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error("too many reads wait for the read model already")]
+    Crowded { stands: Position },
+    #[error("position {asked} is not readable yet; the read model is at {stands}")]
+    Late { asked: Position, stands: Position },
+}
+
+/// 503, of a type of its own for each reason.
+impl From<Missed> for Problem {
+    fn from(missed: Missed) -> Self {
+        let detail = missed.to_string();
+        match missed {
+            Missed::Unreadable(Readable::OtherHistory) => {
+                Self::unavailable("read-model-of-another-history", detail)
+            }
+            Missed::Unreadable(Readable::Newer | Readable::Yes) => {
+                Self::unavailable("read-model-newer", detail)
+            }
+            Missed::Database(error) => error.into(),
+            Missed::Crowded { stands } => Self::unavailable("too-many-waiting", detail).at(stands),
+            Missed::Late { stands, .. } => Self::unavailable("not-there-yet", detail).at(stands),
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod position;
 pub mod problem;
 pub mod readiness;
 pub mod relay;
+pub mod replicas;
 mod reread;
 mod routes;
 pub mod secret;

@@ -137,6 +137,22 @@ pub const FEED_READS: Metric = Metric::counter(
 )
 .of(&["source"], &["rows", "merged", "authors", "past", "above"]);
 
+pub const FEED_READS_PASSED_ON: Metric = Metric::counter(
+    "rookery_feed_reads_passed_on_total",
+    "Reads of home feeds that the read model answered in the stead of a replica, which was left out, failed or was too far behind.",
+)
+.by(&["replica"]);
+
+pub const FEED_REPLICA_IN_USE: Metric = Metric::gauge(
+    "rookery_feed_replica_in_use",
+    "1 while home feeds are read from this replica, 0 while it is left out.",
+)
+.by(&["replica"]);
+
+pub const FEED_REPLICA_POSITION: Metric =
+    Metric::gauge("rookery_feed_replica_position", "How far a replica of the read model is.")
+        .by(&["replica"]);
+
 pub const READ_WAITS: Metric = Metric::counter(
     "rookery_read_waits_total",
     "Reads that had to wait for the position in X-Min-Log-Position, by how that ended; crowded is not even waiting.",
@@ -211,6 +227,9 @@ pub const OF_THE_API: &[Metric] = &[
     DATABASE_UP,
     DATABASE_SIZE,
     FEED_READS,
+    FEED_READS_PASSED_ON,
+    FEED_REPLICA_IN_USE,
+    FEED_REPLICA_POSITION,
     READ_WAITS,
     HTTP_REQUESTS,
     HTTP_REQUEST,

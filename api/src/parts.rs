@@ -1,5 +1,6 @@
 //! The running parts of the process, and the order in which they stop.
 
+use std::sync::Arc;
 use std::thread;
 
 use events::lifecycle::{Ended, Lifecycle};
@@ -10,6 +11,7 @@ use events::store::{Connections, Database, Fault, LOG_CHANNEL, history, read};
 use events::{Clock, Mark, Position, ProjectionName};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::appender::{Appender, forget};
@@ -19,6 +21,7 @@ use crate::markers::Markers;
 use crate::pipeline::Pipeline;
 use crate::readiness::Standing;
 use crate::relay::{Relay, RelayError};
+use crate::replicas::{LOOK_EVERY, Replica};
 use crate::state::AppState;
 use crate::{metrics, routes, server, views};
 
@@ -119,39 +122,43 @@ impl Parts {
         let stop = self.0.stop(APPENDER);
         self.0.start(APPENDER, "following the checkpoint", async move {
             let read = async || {
-                // What is not there yet, statements themselves say.
-                let is_newer = match schema.is_there(&own).await {
-                    Ok(_) => false,
-                    Err(SchemaError::Look { source, .. }) => return Err(source),
-                    Err(_) => true,
-                };
-                let mark = match views::checkpoint(&own).await {
-                    // Before the projector has made it, nothing has been applied to it.
-                    Err(error) if Fault::of(&error) == Fault::Absent => Mark::START,
-                    mark => mark?,
-                };
-                let now = match history::foreign(&log, &[mark]).await {
-                    _ if is_newer => Readable::Newer,
-                    Ok(foreign) if foreign.is_empty() => Readable::Yes,
-                    Ok(_) => Readable::OtherHistory,
-                    // Reads do not need the log.
-                    Err(_) => *can_read.borrow(),
-                };
+                let before = *can_read.borrow();
+                let (position, now) = look(schema, &own, &log, before).await?;
                 if can_read.send_replace(now) != now {
-                    let (name, position) = (projection.name(), mark.position.0);
+                    let name = projection.name();
                     tracing::warn!(
                         projection = name,
-                        projection.position = position,
+                        projection.position = position.0,
                         "{}",
                         now.describe()
                     );
                 }
-                Ok(mark.position)
+                Ok(position)
             };
             follow(&database, projection.channel(), &sender, read, &stop).await?;
             Ok(())
         });
         (checkpoint, readable)
+    }
+
+    /// Watches whether a replica, in `database`, is of use.
+    pub(crate) fn watch_replica(
+        &self,
+        replica: Arc<Replica>,
+        database: &Database,
+        log: &Connections,
+    ) {
+        let (own, log, stop) = (database.connections(1), log.clone(), self.0.stop(APPENDER));
+        self.0.start(APPENDER, "watching a replica", async move {
+            let position = async || Ok(views::checkpoint(&own).await?.position);
+            let check = async || {
+                let looking = look(Schema::Feed, &own, &log, Readable::Yes);
+                // Where it is the log that does not answer, the replica can be read all the same.
+                timeout(LOOK_EVERY, looking).await.map_or(Ok(Readable::Yes), |end| Ok(end?.1))
+            };
+            replica.watch(position, check, stop).await;
+            Ok(())
+        });
     }
 
     pub(crate) fn start_forgetting(&self, log: Connections) {
@@ -218,4 +225,32 @@ async fn on_its_own_thread<T: Send + 'static>(
     });
     thread.expect("the system gives it a thread");
     ended.await.expect("its thread has not crashed")
+}
+
+/// How far the read model with this `schema` is that `own` leads to, and whether it can be read, as it could `before`.
+async fn look(
+    schema: Schema,
+    own: &Connections,
+    log: &Connections,
+    before: Readable,
+) -> Result<(Position, Readable), sqlx::Error> {
+    // What is not there yet, statements themselves say.
+    let is_newer = match schema.is_there(own).await {
+        Ok(_) => false,
+        Err(SchemaError::Look { source, .. }) => return Err(source),
+        Err(_) => true,
+    };
+    let mark = match views::checkpoint(own).await {
+        // Before the projector has made it, nothing has been applied to it.
+        Err(error) if Fault::of(&error) == Fault::Absent => Mark::START,
+        mark => mark?,
+    };
+    let readable = match history::foreign(log, &[mark]).await {
+        _ if is_newer => Readable::Newer,
+        Ok(foreign) if foreign.is_empty() => Readable::Yes,
+        Ok(_) => Readable::OtherHistory,
+        // Reads do not need the log.
+        Err(_) => before,
+    };
+    Ok((mark.position, readable))
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use events::Position;
@@ -24,6 +25,8 @@ use crate::parts::{PartError, Parts};
 use crate::pipeline::{Pipeline, Told};
 use crate::readiness::{Readiness, Standing};
 use crate::relay::{Queues, Relay, RelayState, RelayStatus};
+use crate::replicas::{Feeds, Replica};
+use crate::secret::Secret;
 use crate::server;
 use crate::state::{ReadModel, Shared};
 use crate::ticket::Tickets;
@@ -33,11 +36,17 @@ use crate::web::Web;
 /// appender and the relay have one each of their own.
 const LOG_READ_CONNECTIONS: usize = 2;
 
+const FEED: (ProjectionName, Schema) = (ProjectionName::Feed, Schema::Feed);
+const COUNTS: (ProjectionName, Schema) = (ProjectionName::Counts, Schema::Counts);
+
 /// Connections for reads of the counts: a profile has one, and it takes a few index probes.
 const COUNTS_CONNECTIONS: usize = 2;
 
 /// A read that takes longer than this is given up: it would hold a connection that others wait for.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same on a replica: whoever waits so long has yet to ask the read model.
+const REPLICA_READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The most that an append may take: far beyond any batch, but it does not hold the lock for ever.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -141,9 +150,9 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
         Some((listener, address)) => {
             let connections_max = server::connections_max();
             let feed = feed_database.connections(config.feed_connections);
-            let of = (ProjectionName::Feed, Schema::Feed);
             let (checkpoint, readable) =
-                parts.follow_checkpoint(of, &feed_database, &log, standing);
+                parts.follow_checkpoint(FEED, &feed_database, &log, standing);
+            let replicas = start_replicas(&parts, &config, &checkpoint, &log)?;
             let counts = start_counts(&parts, &feed_database, &log, config.patience());
             parts.start_forgetting(log.clone());
             let callers = authentication.description();
@@ -155,6 +164,8 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
             };
             let pipeline = Pipeline::new(&log_database, Some(&feed_database), told);
             parts.measure_pipeline(pipeline.clone());
+            let freshness = Freshness::new(checkpoint.clone(), readable.clone(), config.patience());
+            let feed = ReadModel { connections: feed, freshness };
             let state = Shared {
                 web: Web::for_login(&authentication),
                 pipeline,
@@ -170,11 +181,11 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                     readable.clone(),
                     connections_max,
                 ),
+                feeds: Feeds::new(feed.clone(), replicas),
                 feed,
                 counts,
                 readiness,
                 tickets: Tickets::new(key),
-                freshness: Freshness::new(checkpoint.clone(), readable, config.patience()),
                 log_head: log_head_seen,
                 checkpoint,
                 relay: relay_state,
@@ -200,6 +211,24 @@ fn databases(config: &Config) -> Result<(Database, Database), ConnectError> {
     Ok((log, feed))
 }
 
+/// Starts to watch the replicas of the read model, which is at `checkpoint`.
+fn start_replicas(
+    parts: &Parts,
+    config: &Config,
+    checkpoint: &watch::Receiver<Position>,
+    log: &Connections,
+) -> Result<Vec<Arc<Replica>>, ConnectError> {
+    let start = |url: &Secret| {
+        let database = Database::parse("FEED_REPLICA_URLS", url.expose(), "rookery api: feed")?
+            .with_statement_timeout(REPLICA_READ_TIMEOUT);
+        let connections = database.connections(config.feed_connections);
+        let replica = Arc::new(Replica::new(database.address(), connections, checkpoint.clone()));
+        parts.watch_replica(Arc::clone(&replica), &database, log);
+        Ok(replica)
+    };
+    config.feed_replica_urls.iter().map(start).collect()
+}
+
 /// Starts to follow the counts, which are readable or not by themselves.
 fn start_counts(
     parts: &Parts,
@@ -208,8 +237,7 @@ fn start_counts(
     patience: Duration,
 ) -> ReadModel {
     let database = feed_database.clone().of(ProjectionName::Counts);
-    let of = (ProjectionName::Counts, Schema::Counts);
-    let (checkpoint, readable) = parts.follow_checkpoint(of, &database, log, Standing::Ready);
+    let (checkpoint, readable) = parts.follow_checkpoint(COUNTS, &database, log, Standing::Ready);
     let connections = database.connections(COUNTS_CONNECTIONS);
     ReadModel { connections, freshness: Freshness::new(checkpoint, readable, patience) }
 }

@@ -10,13 +10,15 @@ use tokio::sync::watch;
 
 use crate::appender::Appender;
 use crate::authentication::Authentication;
-use crate::freshness::Freshness;
+use crate::freshness::{Freshness, Missed};
 use crate::live::Live;
 use crate::markers::Markers;
 use crate::own_hosts::OwnHosts;
 use crate::pipeline::Pipeline;
+use crate::position::{AsOf, MinPosition};
 use crate::readiness::Readiness;
 use crate::relay::RelayStatus;
+use crate::replicas::Feeds;
 use crate::ticket::Tickets;
 use crate::web::Web;
 
@@ -31,12 +33,13 @@ pub struct Shared {
     pub markers: Markers,
     /// Reads of the log: its head, and nothing that a page depends on.
     pub log: Connections,
-    /// Reads of the feeds, and of who and what is in them.
-    pub feed: Connections,
+    /// Home feeds.
+    pub feeds: Feeds,
+    /// The read model of the feeds: for streams, and for who and what is in them.
+    pub feed: ReadModel,
     pub counts: ReadModel,
     /// Whether both databases do.
     pub readiness: Readiness,
-    pub freshness: Freshness,
     pub live: Live,
     pub tickets: Tickets,
     pub log_head: watch::Receiver<Position>,
@@ -52,11 +55,28 @@ pub struct Shared {
     pub metrics: Option<PrometheusHandle>,
 }
 
-/// A projection beside the feeds, for reads that wait for its own position.
-#[derive(Debug)]
+/// A read model, for reads that wait for its own position.
+#[derive(Debug, Clone)]
 pub struct ReadModel {
     pub connections: Connections,
     pub freshness: Freshness,
+}
+
+impl ReadModel {
+    /// See [`Freshness::read`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn read<T, Reading>(
+        &self,
+        min: MinPosition,
+        read: impl Fn(Connections) -> Reading,
+    ) -> Result<AsOf<T>, Missed>
+    where
+        Reading: Future<Output = Result<AsOf<T>, sqlx::Error>>,
+    {
+        self.freshness.read(min, || read(self.connections.clone())).await
+    }
 }
 
 impl From<Shared> for AppState {

@@ -4,6 +4,8 @@ use events::{Position, TweetId, UserId};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::in_time;
+
 /// Talks to one api.
 #[derive(Debug, Clone)]
 pub struct Rookery {
@@ -82,7 +84,7 @@ impl Rookery {
     pub async fn counts(&self, user: UserId, min: Position) -> Value {
         let path = format!("/api/users/{user}/counts");
         let request = self.request(Method::GET, &path, None);
-        let found = Answer::of(request.header("X-Min-Log-Position", min.0)).await;
+        let found = Answer::when_there(request.header("X-Min-Log-Position", min.0)).await;
         assert_eq!(found.status, StatusCode::OK, "{path}: {}", found.body);
         found.body
     }
@@ -93,7 +95,7 @@ impl Rookery {
         let mut next = Some("/api/feed/?limit=100".to_owned());
         while let Some(path) = next {
             let request = self.request(Method::GET, &path, Some(reader));
-            let page = Answer::of(request.header("X-Min-Log-Position", min.0)).await;
+            let page = Answer::when_there(request.header("X-Min-Log-Position", min.0)).await;
             assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.body);
             tweets.extend(page.ids());
             next = page.next();
@@ -103,6 +105,19 @@ impl Rookery {
 }
 
 impl Answer {
+    /// Sends `request` until the position it asks for can be read: a busy machine may take longer than a read waits.
+    pub async fn when_there(request: RequestBuilder) -> Self {
+        let asking = async {
+            loop {
+                let answer = Self::of(request.try_clone().expect("it has no body")).await;
+                if answer.body["type"] != "urn:rookery:problem:not-there-yet" {
+                    return answer;
+                }
+            }
+        };
+        in_time("the position can be read", asking).await
+    }
+
     /// Sends `request` and reads the answer.
     pub async fn of(request: RequestBuilder) -> Self {
         let response = request.send().await.expect("the api answers");

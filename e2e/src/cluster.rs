@@ -28,8 +28,13 @@ impl Cluster {
 
     /// A hot standby of this server.
     pub async fn standby(&self) -> Self {
+        self.standby_through(self.address).await
+    }
+
+    /// The same, which follows it by `address`.
+    pub async fn standby_through(&self, address: SocketAddr) -> Self {
         let standby = Self::unused(self.programs.clone()).await;
-        let (data, port) = (standby.data(), self.address.port().to_string());
+        let (data, port) = (standby.data(), address.port().to_string());
         let from = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres"];
         self.run("pg_basebackup", &[&from, ["-D", &data, "-R", "-c", "fast"].as_slice()].concat());
         standby.start().await;
@@ -54,6 +59,11 @@ impl Cluster {
         let output = shell.stderr(Stdio::piped()).output().expect("there is a shell");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{lines}{said}");
+    }
+
+    /// Makes a primary of a standby.
+    pub fn promote(&self) {
+        self.run("pg_ctl", &["-D", &self.data(), "-w", "promote"]);
     }
 
     /// Stops it as a crash would. It can be dropped later.

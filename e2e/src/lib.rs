@@ -31,7 +31,7 @@ use std::time::Duration;
 
 /// How long a test waits for what must happen. Far more than it takes, because machines are shared;
 /// a test that gets here has failed.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

@@ -88,7 +88,7 @@ impl Issuer {
     #[must_use]
     pub fn late_token_for(&self, user: UserId) -> String {
         let late = i64::try_from(LEEWAY_SECONDS).expect("half a minute");
-        self.token(&json!({ "sub": user.0.to_string(), "exp": seconds_from_now(3 - late) }))
+        self.token(&json!({ "sub": user.0.to_string(), "exp": seconds_from_now(6 - late) }))
     }
 
     /// A token with `claims`.

@@ -33,25 +33,27 @@ pub async fn page(
     query: FeedQuery,
 ) -> Result<Response, Problem> {
     let unknown = || format!("the calling user {reader} does not exist");
-    let feed = &state.feed;
+    let feeds = &state.feeds;
     match query {
         FeedQuery::Down { page, before, at: None } => {
             let (before, wanted) = (before.unwrap_or(NEWEST), page.and_one_more());
-            let read = || views::feed::page(feed, reader, before, wanted);
-            let found = state.freshness.read(min, read).await?.or_not_found(unknown)?;
+            let read = |feed| async move { views::feed::page(&feed, reader, before, wanted).await };
+            let found = feeds.read(reader, min, read).await?.or_not_found(unknown)?;
             Ok(page.answer(found, |last| next(page, None, last)))
         }
         FeedQuery::Down { page, before, at: Some(at) } => {
             let (before, wanted) = (before.unwrap_or(NEWEST), page.and_one_more());
             let at = reachable(&state, at, "at").await?;
-            let read = || views::feed::page_at(feed, reader, before, wanted, at);
-            let found = state.freshness.read(min.and(at), read).await?.or_not_found(unknown)?;
+            let read =
+                |feed| async move { views::feed::page_at(&feed, reader, before, wanted, at).await };
+            let found = feeds.read(reader, min.and(at), read).await?.or_not_found(unknown)?;
             Ok(page.answer(AsOf { position: at, ..found }, |last| next(page, Some(at), last)))
         }
         FeedQuery::Up { page, after } => {
             let limit = page.and_one_more().limit;
-            let read = || views::feed::since(feed, reader, Position(after.0), limit);
-            let found = state.freshness.read(min, read).await?.or_not_found(unknown)?;
+            let after = Position(after.0);
+            let read = |feed| async move { views::feed::since(&feed, reader, after, limit).await };
+            let found = feeds.read(reader, min, read).await?.or_not_found(unknown)?;
             Ok(page.answer_upward(found, |first| {
                 format!("/api/feed/?after={}&limit={}", first.tweet_id, page.limit)
             }))
@@ -91,10 +93,10 @@ pub async fn changes_since(
 ) -> Result<Response, Problem> {
     let from = reachable(&state, from, "from").await?;
     let wanted = STAYS_PER_ITEM * window;
-    let read = || views::feed::stays(&state.feed, reader, from, wanted);
+    let read = |feed| async move { views::feed::stays(&feed, reader, from, wanted).await };
     let AsOf { position: to, value: stays } = state
-        .freshness
-        .read(min.and(from), read)
+        .feeds
+        .read(reader, min.and(from), read)
         .await?
         .or_not_found(|| format!("the calling user {reader} does not exist"))?;
     let are_all = i64::try_from(stays.len()).is_ok_and(|count| count < wanted);

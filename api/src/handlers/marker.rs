@@ -49,11 +49,12 @@ pub async fn unread(
     Caller(reader): Caller,
     min: MinPosition,
 ) -> Result<AsOf<Place>, Problem> {
-    let (log, feed) = (&state.log, &state.feed);
+    let log = &state.log;
     let marker = again_after_a_cut(&|| markers::marker(log, reader)).await?;
     // One more says whether there are more.
-    let read = || views::feed::unread(feed, reader, marker, UNREAD_MAX + 1);
-    let found = state.freshness.read(min, read).await?;
+    let read =
+        |feed| async move { views::feed::unread(&feed, reader, marker, UNREAD_MAX + 1).await };
+    let found = state.feeds.read(reader, min, read).await?;
     let AsOf { position, value } =
         found.or_not_found(|| format!("the calling user {reader} does not exist"))?;
     let place = Place { unread: value.min(UNREAD_MAX), more: value > UNREAD_MAX, marker };

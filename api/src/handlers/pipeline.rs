@@ -88,9 +88,9 @@ pub async fn delivery(
             return Err(Problem::internal());
         }
     }
-    let read = || views::delivery::find(&state.feed, tweet_id, author);
+    let read = || views::delivery::find(&state.feed.connections, tweet_id, author);
     let AsOf { position, value: delivered } =
-        state.freshness.read(min, read).await?.or_not_found(detail)?;
+        state.feed.freshness.read(min, read).await?.or_not_found(detail)?;
     let hop = of_relay(&state.log, &[recorded.position]).await?.into_iter().next();
     let appended_at = recorded.recorded_at;
     let delivery = Delivery {

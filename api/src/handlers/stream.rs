@@ -227,10 +227,11 @@ impl FeedStream {
     /// Reads what comes next from the feed and the log.
     async fn read(&mut self) -> Result<(), Problem> {
         let Some(to) = self.read_to else { return Ok(()) };
-        let (feed, reader, at) = (&self.state.feed, self.reader, self.at);
+        let (feed, reader, at) = (&self.state.feed.connections, self.reader, self.at);
         let read = || views::feed::since(feed, reader, at, READ_MAX_ITEMS);
         let AsOf { position, value: items } = self
             .state
+            .feed
             .freshness
             .read(MinPosition(to), read)
             .await?

@@ -83,8 +83,9 @@ pub async fn followers(
     Id(user_id): Id<UserId>,
     UserQuery { page, after }: UserQuery,
 ) -> Result<Response, Problem> {
-    let read = || views::follows::followers(&state.feed, user_id, after, page.and_one_more());
-    let found = state.freshness.read(min, read).await?;
+    let read =
+        || views::follows::followers(&state.feed.connections, user_id, after, page.and_one_more());
+    let found = state.feed.freshness.read(min, read).await?;
     let found = found.or_not_found(|| format!("there is no user {user_id}"))?;
     Ok(page.answer(found, |last| next(user_id, "followers", last, page)))
 }
@@ -103,8 +104,9 @@ pub async fn following(
     Id(user_id): Id<UserId>,
     UserQuery { page, after }: UserQuery,
 ) -> Result<Response, Problem> {
-    let read = || views::follows::following(&state.feed, user_id, after, page.and_one_more());
-    let found = state.freshness.read(min, read).await?;
+    let read =
+        || views::follows::following(&state.feed.connections, user_id, after, page.and_one_more());
+    let found = state.feed.freshness.read(min, read).await?;
     let found = found.or_not_found(|| format!("there is no user {user_id}"))?;
     Ok(page.answer(found, |last| next(user_id, "following", last, page)))
 }

@@ -65,8 +65,13 @@ pub async fn find(
     min: MinPosition,
     Id(tweet_id): Id<TweetId>,
 ) -> Result<AsOf<Tweet>, Problem> {
-    let read = || views::tweets::find(&state.feed, tweet_id);
-    state.freshness.read(min, read).await?.or_not_found(|| format!("there is no tweet {tweet_id}"))
+    let read = || views::tweets::find(&state.feed.connections, tweet_id);
+    state
+        .feed
+        .freshness
+        .read(min, read)
+        .await?
+        .or_not_found(|| format!("there is no tweet {tweet_id}"))
 }
 
 /// What a user has written, newest first.
@@ -83,8 +88,10 @@ pub async fn by_author(
     Id(author_id): Id<UserId>,
     TweetQuery { page, before }: TweetQuery,
 ) -> Result<Response, Problem> {
-    let read = || views::tweets::by_author(&state.feed, author_id, before, page.and_one_more());
-    let found = state.freshness.read(min, read).await?;
+    let read = || {
+        views::tweets::by_author(&state.feed.connections, author_id, before, page.and_one_more())
+    };
+    let found = state.feed.freshness.read(min, read).await?;
     let limit = page.limit;
     let next =
         |last: &Tweet| format!("/api/tweets/user/{author_id}?before={}&limit={limit}", last.id);

@@ -71,8 +71,8 @@ pub async fn find(
     min: MinPosition,
     Id(user_id): Id<UserId>,
 ) -> Result<AsOf<FoundUser>, Problem> {
-    let read = || views::users::find(&state.feed, user_id);
-    let found = state.freshness.read(min, read).await?;
+    let read = || views::users::find(&state.feed.connections, user_id);
+    let found = state.feed.freshness.read(min, read).await?;
     let AsOf { position, value: OwnUser { user, email } } =
         found.or_not_found(|| format!("there is no user {user_id}"))?;
     let email = (caller == Some(Caller(user_id))).then_some(email);
@@ -112,8 +112,8 @@ pub async fn list(
     min: MinPosition,
     UserQuery { page, after }: UserQuery,
 ) -> Result<Response, Problem> {
-    let read = || views::users::list(&state.feed, after, page.and_one_more());
-    let found = state.freshness.read(min, read).await?;
+    let read = || views::users::list(&state.feed.connections, after, page.and_one_more());
+    let found = state.feed.freshness.read(min, read).await?;
     let next = |last: &User| format!("/api/users/?after={}&limit={}", last.id, page.limit);
     Ok(page.answer(found, next))
 }

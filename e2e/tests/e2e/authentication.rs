@@ -243,9 +243,7 @@ async fn a_stream_ends_with_its_token_and_opens_by_a_ticket_too() {
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
         answer.body["ticket"].as_str().unwrap().to_owned()
     };
-    let (lasting, late) = (issuer.token_for(ada), issuer.late_token_for(ada));
-    let of_lasting = ticket_of(lasting.clone()).await;
-    let of_late = ticket_of(late.clone()).await;
+    let of_lasting = ticket_of(issuer.token_for(ada)).await;
 
     // By a ticket, at another api of the same log as well.
     for at in [&rookery, &elsewhere] {
@@ -255,6 +253,8 @@ async fn a_stream_ends_with_its_token_and_opens_by_a_ticket_too() {
         while live.next().await.unwrap() != tweet {}
     }
     // What a token that ends soon has opened ends with it, whichever way.
+    let late = issuer.late_token_for(ada);
+    let of_late = ticket_of(late.clone()).await;
     let by_token = stream(&rookery, "").bearer_auth(&late).send().await.unwrap();
     let by_ticket = stream(&rookery, &format!("&ticket={of_late}")).send().await.unwrap();
     for opened in [by_token, by_ticket] {

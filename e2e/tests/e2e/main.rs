@@ -34,6 +34,7 @@ mod projection;
 mod pulled;
 mod rebuilding;
 mod relay;
+mod replicas;
 mod roles;
 mod sessions;
 mod sizing;

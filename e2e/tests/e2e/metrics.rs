@@ -75,6 +75,13 @@ impl Alarms {
         self.heard.insert("RookeryDiskAlmostFull".to_owned());
     }
 
+    async fn goes_off_while_shut(&mut self, name: &str, gate: &Gate) {
+        gate.shut();
+        self.goes_off(name).await;
+        gate.open();
+        self.is_over(name).await;
+    }
+
     async fn is_over(&self, name: &str) {
         let expression = self.expression(name).await;
         until(&format!("{name} is over: {expression}"), async || {
@@ -93,11 +100,12 @@ async fn each_alarm_goes_off_for_its_cause_and_every_metric_and_query_has_someth
     let target = tokio::net::lookup_host(&broker_address).await.unwrap().next().unwrap();
     let broker_gate = Gate::to(target).await;
     let amqp_url = vhost.url.replace(&broker_address, &broker_gate.address.to_string());
+    let (replica_gate, replica_url) = database.gated_url().await;
     let [at_api, at_projector, at_rebuild] = [(); 3].map(|()| free_address());
     let (mut api, client) = start_api(
         &gated_url,
         &amqp_url,
-        &[("API_METRICS_BIND", &at_api)],
+        &[("API_METRICS_BIND", &at_api), ("FEED_REPLICA_URLS", &replica_url)],
         &["--feed-connections", "1"],
     )
     .await;
@@ -177,11 +185,8 @@ async fn each_alarm_goes_off_for_its_cause_and_every_metric_and_query_has_someth
     assert_eq!(failed.status, StatusCode::INTERNAL_SERVER_ERROR, "{failed:?}");
     alarms.goes_off("RookeryFails").await;
 
-    database_gate.shut();
-    alarms.goes_off("RookeryDatabaseAway").await;
-    database_gate.open();
-    alarms.is_over("RookeryDatabaseAway").await;
-
+    alarms.goes_off_while_shut("RookeryReplicaLeftOut", &replica_gate).await;
+    alarms.goes_off_while_shut("RookeryDatabaseAway", &database_gate).await;
     alarms.would_hear_of_a_full_disk().await;
     // That one takes a RabbitMQ of its own, see below.
     alarms.heard.insert("RookeryBrokerBlocked".to_owned());

@@ -65,6 +65,7 @@ async fn an_empty_variable_is_as_if_it_were_not_set() {
     let (database, vhost) = (TestDatabase::create().await, Vhost::create().await);
     let empty = [
         "FEED_DATABASE_URL",
+        "FEED_REPLICA_URLS",
         "JWT_AUDIENCE",
         "TRUST_USER_HEADER",
         "FEED_CONNECTIONS",

@@ -136,12 +136,12 @@ async fn while_a_swap_waits_for_one_reader_the_others_wait_less_than_a_deadlock_
     let generations = generations(0).await;
     let reader = reading(&generations.live, "floors").await;
     let (mut claim, schema) = (generations.claim, generations.schema);
-    let swap = tokio::spawn(async move {
-        claim.swap(&schema, async |live| Ok::<_, Infallible>(live.position)).await.unwrap_err()
-    });
     let mut others = generations.live.lend().await.unwrap();
     // PostgreSQL's default `deadlock_timeout`.
     sqlx::query("set lock_timeout = '1s'").execute(&mut *others).await.unwrap();
+    let swap = tokio::spawn(async move {
+        claim.swap(&schema, async |live| Ok::<_, Infallible>(live.position)).await.unwrap_err()
+    });
     let mut reads = 0;
     while !swap.is_finished() {
         for table in ["checkpoint", "users", "tweets", "follows", "feed_items", "floors"] {

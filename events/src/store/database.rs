@@ -126,6 +126,12 @@ impl Database {
         }
     }
 
+    /// Its server's address, which is no secret.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.options.get_host(), self.options.get_port())
+    }
+
     /// The same database, to which sessions introduce themselves as `name`.
     #[must_use]
     pub fn with_application_name(mut self, name: &str) -> Self {

@@ -4,7 +4,7 @@
 --
 -- What has been deleted since is in it; names are today's, because a user keeps theirs for life.
 --
--- The plan comes from the shape, and what is read of each author is bounded, as in page_below.sql.
+-- The plan comes from the shape, and what is read of each author is bounded, as in page_whole.sql.
 -- What an author has deleted since the position is read whole, and nothing that was deleted before.
 with author as materialized (
     select follows.followed_id as author_id
@@ -63,9 +63,8 @@ rest as (
     ) as read_to
     cross join lateral (
         select tweet_id from tweets
-        where (author_id, deleted_position, tweet_id) < (read_to.author_id, 0, read_to.tweet_id)
-            and (author_id, deleted_position, tweet_id)
-                > (read_to.author_id, 0, (select tweet_id from bound))
+        where author_id = any(array[read_to.author_id]) and deleted_position = 0
+            and tweet_id < read_to.tweet_id and tweet_id > (select tweet_id from bound)
         order by author_id desc, deleted_position desc, tweet_id desc
         limit (select wanted from gap)
     ) as newest

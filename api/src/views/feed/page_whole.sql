@@ -6,7 +6,8 @@
 -- `first` takes from each as many as they would have if all had equally many, and the last of the
 -- tweets that would do, if these were all, is a bound that nothing older can be on the page. Only
 -- who wrote more above that bound is read again, down to it. Comparing with a whole key of
--- tweets_by_author can follow no other index, and comes in no other order.
+-- tweets_by_author can follow no other index, and comes in no other order; but a scan backward does not end where such a
+-- comparison does, only where the author does, so that `rest` compares each column.
 with author as materialized (
     select follows.followed_id as author_id
     from follows
@@ -49,9 +50,8 @@ rest as (
     ) as read_to
     cross join lateral (
         select tweet_id from tweets
-        where (author_id, deleted_position, tweet_id) < (read_to.author_id, 0, read_to.tweet_id)
-            and (author_id, deleted_position, tweet_id)
-                > (read_to.author_id, 0, (select tweet_id from bound))
+        where author_id = any(array[read_to.author_id]) and deleted_position = 0
+            and tweet_id < read_to.tweet_id and tweet_id > (select tweet_id from bound)
         order by author_id desc, deleted_position desc, tweet_id desc
         limit (select wanted from gap)
     ) as newest
