@@ -166,27 +166,31 @@ impl Replica {
         let mut primary = self.primary.clone();
         let mut tick = interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut goal = Position::START;
         let watching = async {
             loop {
+                let is_checked = tokio::select! {
+                    Ok(()) = primary.changed() => false,
+                    _ = tick.tick() => true,
+                };
+                let before = std::mem::replace(&mut goal, *primary.borrow_and_update());
+                if goal < before {
+                    // A crash took it back, or it is of another history: what it gave from there is there no more.
+                    self.given.store(goal.0, Ordering::Release);
+                }
                 let look = async {
-                    tokio::select! {
-                        Ok(()) = primary.changed() => {
-                            let goal = *primary.borrow_and_update();
-                            self.until_it_is_at(goal, &position).await
-                        }
-                        _ = tick.tick() => {
-                            match check().await.map_err(|error| error.to_string())? {
-                                Readable::Yes => {}
-                                other => return Err(other.describe().to_owned()),
-                            }
-                            let goal = *primary.borrow_and_update();
-                            self.until_it_is_at(goal, &position).await?;
-                            self.come_in();
-                            Ok(())
+                    if is_checked {
+                        match check().await.map_err(|error| error.to_string())? {
+                            Readable::Yes => {}
+                            other => return Err(other.describe().to_owned()),
                         }
                     }
+                    self.until_it_is_at(goal, &position).await
                 };
                 let end = look.await;
+                if is_checked && end.is_ok() {
+                    self.come_in();
+                }
                 if let Err(why) = &end {
                     self.leave_out(why);
                 }

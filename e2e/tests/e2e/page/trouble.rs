@@ -95,7 +95,12 @@ async fn a_rebuild_is_seen_as_it_goes() {
     // A reader who holds the tables keeps the swap waiting, for as long as it takes to look.
     let mut lent = system.log.lend().await.unwrap();
     let mut reader = sqlx::Connection::begin(&mut *lent).await.unwrap();
-    sqlx::query("lock table feed_items in row exclusive mode").execute(&mut *reader).await.unwrap();
+    for held in [
+        "set local idle_in_transaction_session_timeout = 0",
+        "lock table feed_items in row exclusive mode",
+    ] {
+        sqlx::query(held).execute(&mut *reader).await.unwrap();
+    }
     let variables = [("DATABASE_URL", system.database.url.as_str()), ("RUST_LOG", "info")];
     let mut rebuild = e2e::process::Process::start("projector", &["rebuild"], &variables);
     browser.sees(".card.rebuild", "A new generation is being built").await;
