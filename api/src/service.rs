@@ -26,7 +26,6 @@ use crate::pipeline::{Pipeline, Told};
 use crate::readiness::{Readiness, Standing};
 use crate::relay::{Queues, Relay, RelayState, RelayStatus};
 use crate::replicas::{Feeds, Replica};
-use crate::secret::Secret;
 use crate::server;
 use crate::state::{ReadModel, Shared};
 use crate::ticket::Tickets;
@@ -94,7 +93,7 @@ impl ServiceError {
 pub async fn run(config: Config) -> Result<(), ServiceError> {
     let address = config.address().map_err(ServiceError::Usage)?;
     let authentication = config.authentication().map_err(ServiceError::Usage)?;
-    let (log_database, feed_database) = databases(&config)?;
+    let (log_database, feed_database, replica_databases) = databases(&config)?;
     let broker = match &config.amqp_url {
         Some(url) if !config.no_relay => Some(Broker::parse(url.expose())?),
         _ => None,
@@ -152,7 +151,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
             let feed = feed_database.connections(config.feed_connections);
             let (checkpoint, readable) =
                 parts.follow_checkpoint(FEED, &feed_database, &log, standing);
-            let replicas = start_replicas(&parts, &config, &checkpoint, &log)?;
+            let replicas = start_replicas(&parts, replica_databases, &config, &checkpoint, &log);
             let counts = start_counts(&parts, &feed_database, &log, config.patience());
             parts.start_forgetting(log.clone());
             let callers = authentication.description();
@@ -200,33 +199,36 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
     Ok(parts.until_stopped().await?)
 }
 
-/// The database with the log and the one with the feeds.
-fn databases(config: &Config) -> Result<(Database, Database), ConnectError> {
+/// The database with the log, the one with the feeds, and replicas of that.
+fn databases(config: &Config) -> Result<(Database, Database, Vec<Database>), ConnectError> {
     let log_url = config.database_url.expose();
     let log = Database::parse("DATABASE_URL", log_url, "rookery api: log")?;
     let feed = match &config.feed_database_url {
         Some(url) => Database::parse("FEED_DATABASE_URL", url.expose(), "rookery api: feed")?,
         None => Database::parse("DATABASE_URL", log_url, "rookery api: feed")?,
     };
-    Ok((log, feed))
+    let replicas = config.feed_replica_urls.iter();
+    let replicas =
+        replicas.map(|url| Database::parse("FEED_REPLICA_URLS", url.expose(), "rookery api: feed"));
+    Ok((log, feed, replicas.collect::<Result<_, _>>()?))
 }
 
 /// Starts to watch the replicas of the read model, which is at `checkpoint`.
 fn start_replicas(
     parts: &Parts,
+    databases: Vec<Database>,
     config: &Config,
     checkpoint: &watch::Receiver<Position>,
     log: &Connections,
-) -> Result<Vec<Arc<Replica>>, ConnectError> {
-    let start = |url: &Secret| {
-        let database = Database::parse("FEED_REPLICA_URLS", url.expose(), "rookery api: feed")?
-            .with_statement_timeout(REPLICA_READ_TIMEOUT);
+) -> Vec<Arc<Replica>> {
+    let start = |database: Database| {
+        let database = database.with_statement_timeout(REPLICA_READ_TIMEOUT);
         let connections = database.connections(config.feed_connections);
         let replica = Arc::new(Replica::new(database.address(), connections, checkpoint.clone()));
         parts.watch_replica(Arc::clone(&replica), &database, log);
-        Ok(replica)
+        replica
     };
-    config.feed_replica_urls.iter().map(start).collect()
+    databases.into_iter().map(start).collect()
 }
 
 /// Starts to follow the counts, which are readable or not by themselves.
