@@ -40,7 +40,7 @@ for argument in "$@"; do
 done
 
 # The user's other services are not meant.
-unset FEED_DATABASE_URL FEED_KEPT FAN_OUT_ROWS PULL_FROM REBUILD_METRICS_BIND
+unset FEED_DATABASE_URL FEED_KEPT FAN_OUT_ROWS PULL_FROM DORMANT_AFTER_DAYS REBUILD_METRICS_BIND
 
 bold='' plain=''
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\033[1m' plain=$'\033[0m'; fi

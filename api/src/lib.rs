@@ -26,6 +26,7 @@ pub mod pipeline;
 pub mod position;
 pub mod problem;
 pub mod readiness;
+pub mod readings;
 pub mod relay;
 pub mod replicas;
 mod reread;

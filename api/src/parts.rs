@@ -20,6 +20,7 @@ use crate::live::{self, Live};
 use crate::markers::Markers;
 use crate::pipeline::Pipeline;
 use crate::readiness::Standing;
+use crate::readings::Readings;
 use crate::relay::{Relay, RelayError};
 use crate::replicas::{LOOK_EVERY, Replica};
 use crate::state::AppState;
@@ -88,6 +89,16 @@ impl Parts {
             Ok(())
         });
         markers
+    }
+
+    pub(crate) fn start_readings(&self, log: Connections) -> Readings {
+        let (readings, task) = Readings::new(log, Clock::system());
+        let stop = self.0.stop(APPENDER);
+        self.0.start(APPENDER, "writing down who reads", async move {
+            task.run(stop).await;
+            Ok(())
+        });
+        readings
     }
 
     pub(crate) fn follow_log(

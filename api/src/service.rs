@@ -137,12 +137,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
 
     match listener {
         None => {
-            let told = Told {
-                log_head: log_head_seen,
-                checkpoint: watch::channel(Position::START).1,
-                readable: watch::channel(Readable::Yes).1,
-                relay: relay_state,
-            };
+            let told = told_of_the_relay_alone(log_head_seen, relay_state);
             parts.measure_pipeline(Pipeline::new(&log_database, None, told));
             tracing::info!("relay started, without HTTP");
         }
@@ -172,6 +167,7 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                 authentication,
                 appender: parts.start_appender(log_database.connections(1), log_head),
                 markers: parts.start_markers(log_database.connections(1)),
+                readings: parts.start_readings(log.clone()),
                 log,
                 live: parts.watch_feeds(
                     log_database.connections(1),
@@ -197,6 +193,16 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
         }
     }
     Ok(parts.until_stopped().await?)
+}
+
+/// What a process knows that serves no HTTP: nothing of read models.
+fn told_of_the_relay_alone(
+    log_head: watch::Receiver<Position>,
+    relay: Option<watch::Receiver<RelayStatus>>,
+) -> Told {
+    let checkpoint = watch::channel(Position::START).1;
+    let readable = watch::channel(Readable::Yes).1;
+    Told { log_head, checkpoint, readable, relay }
 }
 
 /// The database with the log, the one with the feeds, and replicas of that.

@@ -17,6 +17,7 @@ use crate::own_hosts::OwnHosts;
 use crate::pipeline::Pipeline;
 use crate::position::{AsOf, MinPosition};
 use crate::readiness::Readiness;
+use crate::readings::Readings;
 use crate::relay::RelayStatus;
 use crate::replicas::Feeds;
 use crate::ticket::Tickets;
@@ -31,6 +32,7 @@ pub struct Shared {
     pub authentication: Authentication,
     pub appender: Appender,
     pub markers: Markers,
+    pub readings: Readings,
     /// Reads of the log: its head, and nothing that a page depends on.
     pub log: Connections,
     /// Home feeds.

@@ -31,6 +31,13 @@ pub fn interval(duration: Duration) -> PgInterval {
 /// The channel on which each appended batch announces the new head of the log.
 pub const LOG_CHANNEL: &str = "rookery_log";
 
+/// The channel of the log's database on which readers are announced who read again after long, by their id.
+pub const RETURNED_CHANNEL: &str = "rookery_returned";
+
+/// Who has not read for less than this is announced by nobody when they do, and so must not be dormant yet: twice as long as the
+/// time between two readings that are written down.
+pub const DORMANT_AFTER_MIN: Duration = Duration::from_hours(48);
+
 /// The longest that the read model stands still while another generation takes its place. Readers who wait for a position
 /// have at least twice as long, and it is far below the time after which PostgreSQL ends an idle transaction.
 pub const SWAP_STANDSTILL_MAX_MS: u64 = 1_000;

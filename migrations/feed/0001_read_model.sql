@@ -88,14 +88,19 @@ create table follows (
     since_position bigint not null,
     -- 0 while it holds.
     until_position bigint not null default 0,
+    -- Whether the reader is dormant. That is what `floors` says of them, told here too, so that a fan-out passes over who is
+    -- without looking anybody up. Of what no longer holds it says nothing.
+    dormant        boolean not null default false,
     primary key (follower_id, followed_id, since_position)
 );
 
 -- Whom a reader follows now, at most once each; and apart from it whom no longer, in the order of that.
 create unique index follows_by_follower on follows (follower_id, until_position, followed_id);
 
--- Fan-out: the readers of an author, already in the order in which feed_items is written.
-create index follows_by_followed on follows (followed_id, until_position, follower_id);
+-- Fan-out: the readers of an author, already in the order in which feed_items is written; and apart from them those who are
+-- dormant.
+create index follows_by_followed on follows (followed_id, until_position, follower_id) where not dormant;
+create index follows_by_followed_dormant on follows (followed_id, until_position, follower_id) where dormant;
 
 -- The kept part of each feed: complete from the floor up, nothing below it.
 create table feed_items (
@@ -104,7 +109,8 @@ create table feed_items (
     primary key (user_id, tweet_id)
 );
 
--- The oldest tweet id a feed keeps. No row means 0: the kept part is the whole feed.
+-- The oldest tweet id a feed keeps. No row means 0: the kept part is the whole feed. A dormant reader's is above everything, at
+-- the end of its type: nothing is kept.
 create table floors (
     user_id bigint primary key,
     floor   bigint not null

@@ -1,5 +1,6 @@
 //! What bounds feeds, and the work on them: the same for all that write the read model.
 
+use crate::feed::dormancy::DormantAfter;
 use crate::feed::pulled::PullFrom;
 
 /// The most events in one transaction. Larger ones no longer raise the rate; they only make those
@@ -23,6 +24,10 @@ pub const FAN_OUT_ROWS_DEFAULT: i64 = 12_500;
 /// How many readers an author has whose tweets are pulled, unless told otherwise.
 pub const PULL_FROM_DEFAULT: i64 = 50_000;
 
+/// After how many days without reading somebody is dormant, unless told otherwise: who was away for longer is seldom back the
+/// next day.
+pub const DORMANT_AFTER_DAYS_DEFAULT: u64 = 30;
+
 /// The most rows of one step. Commands that come meanwhile wait at their commit until the server's log is on the disk up
 /// to there, and a row is 200 bytes of it: half a megabyte a step.
 const STEP_ROWS_MAX: i64 = 2_500;
@@ -36,13 +41,16 @@ pub struct Bounds {
     pub fan_out_rows: i64,
     /// What a generation is begun with: tweets of authors with so many readers or more are pulled.
     pub pull_from: PullFrom,
+    /// Who is dormant; nobody, if `None`.
+    pub dormant_after: Option<DormantAfter>,
 }
 
 impl Bounds {
     /// Feeds that keep their newest `kept` tweets.
     #[must_use]
     pub const fn keeping(kept: i64) -> Self {
-        Self { kept, fan_out_rows: FAN_OUT_ROWS_DEFAULT, pull_from: PullFrom(PULL_FROM_DEFAULT) }
+        let pull_from = PullFrom(PULL_FROM_DEFAULT);
+        Self { kept, fan_out_rows: FAN_OUT_ROWS_DEFAULT, pull_from, dormant_after: None }
     }
 
     /// The rows of one step.

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, value_parser};
-use events::store::{ConnectError, Database};
+use events::store::{ConnectError, DORMANT_AFTER_MIN, Database};
 use events::{Position, ProjectionName, TweetId, UserId};
 
 use crate::bounds::{
-    APPLY_MAX_ROWS, Bounds, FAN_OUT_ROWS_DEFAULT, FEED_KEPT_DEFAULT, FEED_KEPT_MAX,
-    PULL_FROM_DEFAULT,
+    APPLY_MAX_ROWS, Bounds, DORMANT_AFTER_DAYS_DEFAULT, FAN_OUT_ROWS_DEFAULT, FEED_KEPT_DEFAULT,
+    FEED_KEPT_MAX, PULL_FROM_DEFAULT,
 };
+use crate::feed::dormancy::{DORMANT_AFTER_DAYS_MAX, DormantAfter};
 use crate::feed::pulled::PullFrom;
 use crate::verify::DIFFERENCES_LISTED;
 
@@ -318,6 +319,25 @@ pub struct Feeds {
     /// from its beginning; `projector rebuild` changes it.
     #[arg(long, env, default_value_t = PULL_FROM_DEFAULT, value_name = "N", value_parser = value_parser!(i64).range(1..))]
     pull_from: i64,
+
+    /// Who has not read for so many days is dormant: no row is kept for them, their pages come from the authors, and the rows come
+    /// back when they read again. At least 2, or 0: nobody is.
+    #[arg(long, env, default_value_t = DORMANT_AFTER_DAYS_DEFAULT, value_name = "DAYS", value_parser = dormant_after_days)]
+    dormant_after_days: u64,
+}
+
+/// 0, or as many as [`DORMANT_AFTER_MIN`] at least.
+fn dormant_after_days(text: &str) -> Result<u64, String> {
+    let days: u64 = text.parse().map_err(|_| "must be a number of days".to_owned())?;
+    match DormantAfter::days(days) {
+        Some(DormantAfter(after)) if after < DORMANT_AFTER_MIN => {
+            Err("must be 0 or at least 2: a reading is written down once a day".to_owned())
+        }
+        _ if days > DORMANT_AFTER_DAYS_MAX => {
+            Err(format!("must be at most {DORMANT_AFTER_DAYS_MAX}"))
+        }
+        _ => Ok(days),
+    }
 }
 
 impl Feeds {
@@ -328,6 +348,7 @@ impl Feeds {
             kept: self.feed_kept,
             fan_out_rows: self.fan_out_rows,
             pull_from: PullFrom(self.pull_from),
+            dormant_after: DormantAfter::days(self.dormant_after_days),
         }
     }
 }

@@ -149,11 +149,13 @@ impl<'a, M: ReadModel> Consumer<'a, M> {
         if self.batch.is_some() {
             return self.apply_batch().await;
         }
-        // In this order: what is under way goes on when nothing else is to be done, and else between its transactions.
+        // In this order: what no event asks for comes up seldom, and has its turn however much there is to apply. What is under way goes
+        // on when nothing else is to be done, and else between its transactions.
         tokio::select! {
             biased;
             () = shutdown.cancelled() => {}
             _ = self.held.changed() => {}
+            () = self.projection.until_due() => self.tend().await?,
             batch = listener.next() => self.batch = Some(batch),
             _ = self.looks.tick() => self.look(listener).await?,
             () = std::future::ready(()), if self.has_work_under_way() => self.go_on().await?,
@@ -169,6 +171,12 @@ impl<'a, M: ReadModel> Consumer<'a, M> {
     async fn go_on(&mut self) -> Result<(), ProjectionError> {
         let projection = self.projection;
         projection.go_on(self.take_over_once().await?).await
+    }
+
+    async fn tend(&mut self) -> Result<(), ProjectionError> {
+        let projection = self.projection;
+        let checkpoint = *self.take_over_once().await?;
+        projection.tend(checkpoint).await
     }
 
     /// Applies what the batch in hand brings, without what is of another history.

@@ -5,6 +5,7 @@
 
 pub mod apply;
 mod build;
+pub mod dormancy;
 pub mod hops;
 pub mod pulled;
 pub mod read_model;
@@ -87,6 +88,14 @@ impl ReadModel for HomeFeeds {
 
     async fn go_on(&self, checkpoint: &mut Checkpoint) -> Result<(), ProjectionError> {
         self.go_on_with_fan_outs(checkpoint).await
+    }
+
+    async fn until_due(&self) {
+        self.until_due().await;
+    }
+
+    async fn tend(&self, checkpoint: Checkpoint) -> Result<(), ProjectionError> {
+        self.tend(checkpoint).await
     }
 
     async fn build(rebuild: &Rebuild, next: &Connections) -> Result<Built<Facts>, RebuildError> {

@@ -26,6 +26,21 @@ pub const PULLED: Metric = Metric::counter(
     "Tweets that this process wrote as pulled: they enter no feed, and pages take them from their authors.",
 );
 
+pub const DORMANT_READERS: Metric = Metric::gauge(
+    "rookery_dormant_readers",
+    "Readers who have not read for so long that no row is kept for them, at the end of the last round of the active projector.",
+);
+
+pub const FELL_DORMANT: Metric = Metric::counter(
+    "rookery_projector_readers_fell_dormant_total",
+    "Readers whose rows this process dropped because they had not read for long.",
+);
+
+pub const BROUGHT_BACK: Metric = Metric::counter(
+    "rookery_projector_readers_brought_back_total",
+    "Dormant readers whose rows this process brought back.",
+);
+
 pub const APPLY: Metric = Metric::seconds(
     "rookery_projector_apply_seconds",
     "How long a transaction took that applied events.",
@@ -75,6 +90,9 @@ pub const OF_THE_PROJECTOR: &[Metric] = &[
     APPLIED_EVENTS,
     DELIVERIES,
     PULLED,
+    DORMANT_READERS,
+    FELL_DORMANT,
+    BROUGHT_BACK,
     APPLY,
     FAN_OUT_STEP,
     EVENT_AGE,

@@ -71,6 +71,24 @@ pub trait ReadModel: fmt::Debug + Send + Sync + Sized + 'static {
         async { Ok(()) }
     }
 
+    /// Waits until there is something to do that no event asks for; for ever, if it has no such work. Nothing is lost when this is
+    /// given up.
+    fn until_due(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// Does a part of that: at most one transaction, which leaves the checkpoint where it is.
+    ///
+    /// # Errors
+    /// [`ProjectionError`]
+    fn tend(
+        &self,
+        checkpoint: Checkpoint,
+    ) -> impl Future<Output = Result<(), ProjectionError>> + Send {
+        let _ = checkpoint;
+        async { Ok(()) }
+    }
+
     /// Makes an empty generation into what it is at the head of the log: by [writing](Self::write) the whole of it, if there is
     /// no faster way.
     ///
@@ -305,6 +323,19 @@ impl<M: ReadModel> Projection<M> {
     /// [`ProjectionError`]; `checkpoint` stands where the read model does.
     pub async fn go_on(&self, checkpoint: &mut Checkpoint) -> Result<(), ProjectionError> {
         self.model.go_on(checkpoint).await
+    }
+
+    /// Waits until there is something to do that no event asks for.
+    pub async fn until_due(&self) {
+        self.model.until_due().await;
+    }
+
+    /// Does a part of that.
+    ///
+    /// # Errors
+    /// [`ProjectionError`]
+    pub async fn tend(&self, checkpoint: Checkpoint) -> Result<(), ProjectionError> {
+        self.model.tend(checkpoint).await
     }
 
     async fn write(

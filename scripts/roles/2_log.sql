@@ -31,6 +31,10 @@ begin
         grant select on public.markers to rookery_api, rookery_projector;
         grant insert, update on public.markers to rookery_api;
     end if;
+    if to_regclass('public.last_readings') is not null then
+        grant select on public.last_readings to rookery_api, rookery_projector;
+        grant insert, update on public.last_readings to rookery_api;
+    end if;
     if to_regclass('public.relay_hops') is not null then
         grant select on public.relay_hops to rookery_api, rookery_projector;
         grant insert on public.relay_hops to rookery_api;

@@ -34,12 +34,12 @@ pub async fn page(
 ) -> Result<Response, Problem> {
     let unknown = || format!("the calling user {reader} does not exist");
     let feeds = &state.feeds;
-    match query {
+    let response = match query {
         FeedQuery::Down { page, before, at: None } => {
             let (before, wanted) = (before.unwrap_or(NEWEST), page.and_one_more());
             let read = |feed| async move { views::feed::page(&feed, reader, before, wanted).await };
             let found = feeds.read(reader, min, read).await?.or_not_found(unknown)?;
-            Ok(page.answer(found, |last| next(page, None, last)))
+            page.answer(found, |last| next(page, None, last))
         }
         FeedQuery::Down { page, before, at: Some(at) } => {
             let (before, wanted) = (before.unwrap_or(NEWEST), page.and_one_more());
@@ -47,18 +47,20 @@ pub async fn page(
             let read =
                 |feed| async move { views::feed::page_at(&feed, reader, before, wanted, at).await };
             let found = feeds.read(reader, min.and(at), read).await?.or_not_found(unknown)?;
-            Ok(page.answer(AsOf { position: at, ..found }, |last| next(page, Some(at), last)))
+            page.answer(AsOf { position: at, ..found }, |last| next(page, Some(at), last))
         }
         FeedQuery::Up { page, after } => {
             let limit = page.and_one_more().limit;
             let after = Position(after.0);
             let read = |feed| async move { views::feed::since(&feed, reader, after, limit).await };
             let found = feeds.read(reader, min, read).await?.or_not_found(unknown)?;
-            Ok(page.answer_upward(found, |first| {
+            page.answer_upward(found, |first| {
                 format!("/api/feed/?after={}&limit={}", first.tweet_id, page.limit)
-            }))
+            })
         }
-    }
+    };
+    state.readings.note(reader);
+    Ok(response)
 }
 
 /// What a client that holds the newest items as of `from` needs in order to hold them as of `to`.
@@ -99,6 +101,7 @@ pub async fn changes_since(
         .read(reader, min.and(from), read)
         .await?
         .or_not_found(|| format!("the calling user {reader} does not exist"))?;
+    state.readings.note(reader);
     let are_all = i64::try_from(stays.len()).is_ok_and(|count| count < wanted);
     let window = usize::try_from(window).unwrap_or(usize::MAX);
     let (reset, changes) = match changes(&stays, are_all, from, to, window) {

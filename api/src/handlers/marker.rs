@@ -57,6 +57,7 @@ pub async fn unread(
     let found = state.feeds.read(reader, min, read).await?;
     let AsOf { position, value } =
         found.or_not_found(|| format!("the calling user {reader} does not exist"))?;
+    state.readings.note(reader);
     let place = Place { unread: value.min(UNREAD_MAX), more: value > UNREAD_MAX, marker };
     Ok(AsOf { position, value: place })
 }

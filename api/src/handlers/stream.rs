@@ -170,6 +170,8 @@ struct FeedStream {
 impl FeedStream {
     /// The next event; `None` ends the stream, and the client comes back.
     async fn next(&mut self) -> Option<Event> {
+        // Whoever has a stream open reads, for as long as it is.
+        self.state.readings.note(self.reader);
         loop {
             if self.ends.is_some_and(|ends| ends <= Instant::now()) {
                 return None;

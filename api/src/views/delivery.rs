@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::position::AsOf;
 
-/// So many followers are looked at, those with the lowest ids: a count of more would take longer than the
+/// So many followers are looked at, those with the lowest ids of those who are not dormant first: a count of more would take longer than the
 /// answer is worth. 100,000 take some tenths of a second.
 pub const FOLLOWERS_MAX: i64 = 100_000;
 

@@ -25,11 +25,23 @@ left join lateral (
 cross join lateral (
     select count(*) as followers, count(held.tweet_id) as feeds
     from (
-        select follower_id from follows
-        where (followed_id, until_position, follower_id) >= ($2, 0, 0)
-            and (followed_id, until_position, follower_id) < ($2, 1, 0)
-            and follower_id <> $2
-        order by followed_id, until_position, follower_id
+        select follower_id from (
+            (
+                select follower_id from follows
+                where (followed_id, until_position, follower_id) >= ($2, 0, 0)
+                    and (followed_id, until_position, follower_id) < ($2, 1, 0)
+                    and follower_id <> $2 and not dormant
+                order by followed_id, until_position, follower_id
+            )
+            union all
+            (
+                select follower_id from follows
+                where (followed_id, until_position, follower_id) >= ($2, 0, 0)
+                    and (followed_id, until_position, follower_id) < ($2, 1, 0)
+                    and follower_id <> $2 and dormant
+                order by followed_id, until_position, follower_id
+            )
+        ) as either
         limit $3
     ) as follower
     left join lateral (

@@ -30,17 +30,32 @@ pub async fn followers(
         ) as owner on true
         left join lateral (
             select follower.*
-            from follows
+            from (
+                (
+                    select follower_id from follows
+                    where (followed_id, until_position, follower_id) > (owner.user_id, 0, $2)
+                        and (followed_id, until_position, follower_id) < (owner.user_id, 1, 0)
+                        and follower_id <> owner.user_id and not dormant
+                    order by followed_id, until_position, follower_id
+                    limit $3::bigint + $4::bigint
+                )
+                union all
+                (
+                    select follower_id from follows
+                    where (followed_id, until_position, follower_id) > (owner.user_id, 0, $2)
+                        and (followed_id, until_position, follower_id) < (owner.user_id, 1, 0)
+                        and follower_id <> owner.user_id and dormant
+                    order by followed_id, until_position, follower_id
+                    limit $3::bigint + $4::bigint
+                )
+                order by follower_id
+                offset $3 limit $4
+            ) as followed_by
             cross join lateral (
                 select user_id, username, created_at from users
-                where users.user_id = follows.follower_id and deleted_position = 0
+                where users.user_id = followed_by.follower_id and deleted_position = 0
                 limit 1
             ) as follower
-            where (followed_id, until_position, follower_id) > (owner.user_id, 0, $2)
-                and (followed_id, until_position, follower_id) < (owner.user_id, 1, 0)
-                and follower_id <> owner.user_id
-            order by followed_id, until_position, follower_id
-            offset $3 limit $4
         ) as page on true
         order by page.user_id
         "#,

@@ -16,6 +16,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
 
+use crate::projection::some_come_and_go;
+
 /// So few that most of a feed is below the floor.
 const KEPT: i64 = 20;
 
@@ -97,6 +99,7 @@ async fn what_the_read_model_has_is_what_the_definition_has_at_its_checkpoint() 
     let mut seen = BTreeSet::new();
     for end in (75..=600).step_by(75) {
         projection.apply_from_log(&mut checkpoint, Position(end)).await.unwrap();
+        some_come_and_go(&mut random, &pool, checkpoint, bounds).await;
         let log = &log[..usize::try_from(end).unwrap()];
         let expected = feeds(log);
         let users = log.iter().filter(|event| event.kind == "UserRegistered").count();
@@ -110,6 +113,7 @@ async fn what_the_read_model_has_is_what_the_definition_has_at_its_checkpoint() 
             seen.insert(format!("{:?}", found.holds));
         }
     }
-    let all = ["BelowFloor", "FanOutUnderWay", "Nothing", "Pulled", "Row", "RowPassedOver"];
+    let all =
+        ["BelowFloor", "Dormant", "FanOutUnderWay", "Nothing", "Pulled", "Row", "RowPassedOver"];
     assert!(seen.iter().eq(all), "only {seen:?} came up");
 }

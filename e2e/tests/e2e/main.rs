@@ -9,6 +9,7 @@ mod command_line;
 mod connections;
 mod counts;
 mod deploying;
+mod dormant;
 mod explain;
 mod explain_command;
 mod failover;

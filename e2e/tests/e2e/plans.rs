@@ -6,6 +6,7 @@
 
 mod appends;
 mod counting;
+mod dormant;
 mod projection;
 mod reads;
 
@@ -44,7 +45,7 @@ const KEPT: i64 = 1_000;
 /// A page of twenty and the one more that says whether there is another.
 const PAGE: Page = Page { skip: 0, limit: 21 };
 
-const TABLES: &str = "'events', 'accounts', 'idempotency_keys', 'markers', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'reader_counts', 'pulled_authors', 'rules'";
+const TABLES: &str = "'events', 'accounts', 'idempotency_keys', 'markers', 'last_readings', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'reader_counts', 'pulled_authors', 'rules'";
 
 /// A single session, so that what it knows of the tables is from when they were empty.
 struct Session {

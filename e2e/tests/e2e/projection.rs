@@ -10,15 +10,17 @@ use events::store::Connections;
 use events::{Event, Position, RecordedEvent, TweetId, UserId};
 use projector::bounds::Bounds;
 use projector::changes::Ways;
-use projector::checkpoint;
+use projector::checkpoint::{self, Checkpoint};
 use projector::feed::Feeds;
 use projector::feed::apply::apply;
 use projector::feed::pulled::PullFrom;
+use projector::feed::read_model::dormant::{bring_back, drop_rows};
 use projector::feed::work::{Counted, Work};
 use projector::progress::{Phase, Progress};
 use projector::projection::{ApplyError, ProjectionError};
 use projector::verify::{Facts, compare};
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +51,7 @@ async fn random_histories_are_exact_however_they_arrive() {
             Bounds::keeping(KEPT)
         } else {
             let (fan_out_rows, pull_from) = (random.random_range(1..9), random.random_range(1..9));
-            Bounds { kept: KEPT, fan_out_rows, pull_from: PullFrom(pull_from) }
+            Bounds { fan_out_rows, pull_from: PullFrom(pull_from), ..Bounds::keeping(KEPT) }
         };
         println!("{bounds:?}");
         let projection =
@@ -60,6 +62,7 @@ async fn random_histories_are_exact_however_they_arrive() {
             let rest = slices.split_off(random.random_range(1..=slices.len().min(6)));
             let batch = std::mem::replace(&mut slices, rest);
             projection.apply_slices(&mut checkpoint, batch).await.unwrap();
+            some_come_and_go(&mut random, &pool, checkpoint, bounds).await;
             if random.random_ratio(1, 5) {
                 checkpoint = projection.take_over().await.unwrap();
                 let reached = usize::try_from(checkpoint.position.0).unwrap();
@@ -85,6 +88,21 @@ async fn random_histories_are_exact_however_they_arrive() {
     }
 }
 
+/// A few readers fall dormant, a few come back.
+pub async fn some_come_and_go(
+    random: &mut StdRng,
+    pool: &Connections,
+    checkpoint: Checkpoint,
+    bounds: Bounds,
+) {
+    let mut readers: Vec<UserId> = (1..30).map(UserId).collect();
+    readers.shuffle(random);
+    let (fall, back) = (random.random_range(0..4), random.random_range(0..4));
+    drop_rows(pool, checkpoint, &readers[..fall], bounds).await.unwrap();
+    readers.shuffle(random);
+    bring_back(pool, checkpoint, &readers[..back], bounds).await.unwrap();
+}
+
 /// Skipping and the cursor are two ways to the same pages, above the floor and below it.
 #[tokio::test]
 async fn skipping_reads_the_same_pages_as_the_cursor() {
@@ -93,7 +111,7 @@ async fn skipping_reads_the_same_pages_as_the_cursor() {
     let pool = database.pool().await;
     let log = given(&pool, history(&mut random, 600)).await;
     let model = Model::of(&log);
-    let bounds = Bounds { kept: KEPT, fan_out_rows: 1, pull_from: PullFrom(4) };
+    let bounds = Bounds { fan_out_rows: 1, pull_from: PullFrom(4), ..Bounds::keeping(KEPT) };
     let projection = Feeds::of_feeds(pool.clone(), pool.clone(), bounds, CancellationToken::new());
     let mut checkpoint = projection.take_over().await.unwrap();
     projection.apply_from_log(&mut checkpoint, Position(model.position)).await.unwrap();

@@ -135,6 +135,9 @@ fn has(holding: Holding, user: UserId) -> String {
              below is read from the authors.",
             holding.floor
         ),
+        Holds::Dormant => format!(
+            "It keeps no rows for user {user}, who has not read for long: each page is read from the authors until the rows come back."
+        ),
         Holds::Pulled => format!(
             "It keeps no row for the tweet, because its author had {} readers or more when it was written: such a tweet is pulled, \
              each page reads it from the author.",

@@ -21,6 +21,7 @@ use crate::consume;
 use crate::consume::lead::Lead;
 use crate::counts::Counts;
 use crate::feed::HomeFeeds;
+use crate::feed::dormancy::{self, Dormancy};
 use crate::metrics::OF_THE_PROJECTOR;
 use crate::projection::{Projection, ProjectionError, ReadModel};
 
@@ -71,8 +72,18 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
                     recording.run(stop).await;
                     Ok(())
                 });
-                let record = |writer: HomeFeeds| writer.recording(recorder);
-                parts.start(&lifecycle, &database, record).await?;
+                let (announced, heard) = dormancy::heard();
+                let listening =
+                    dormancy::listen(log_database.clone(), announced, lifecycle.stop(WORK));
+                lifecycle.start(WORK, "listening for readers who return", async move {
+                    listening.await;
+                    Ok(())
+                });
+                let finish = |writer: HomeFeeds| {
+                    let dormancy = Dormancy::new(parts.log.clone(), heard);
+                    writer.recording(recorder).minding(dormancy)
+                };
+                parts.start(&lifecycle, &database, finish).await?;
             }
             ProjectionName::Counts => {
                 let database = parts.home_of::<Counts>().await?;

@@ -2,6 +2,7 @@
 //! are written at once from what is there.
 
 mod copy;
+mod dormant;
 mod feeds;
 mod indexes;
 mod replay;
@@ -32,6 +33,8 @@ pub(super) async fn build(
     let (checkpoint, facts) =
         replay::replay(rebuild.log(), next, empty, head, rule, progress).await?;
 
+    // Before the index of an author's readers is made, in which they are apart.
+    dormant::mark(rebuild.log(), next, rebuild.bounds().dormant_after).await?;
     let (feeds, others): (Vec<_>, Vec<_>) =
         aside.into_iter().partition(|index| index.table == "feed_items");
     progress.begin(Phase::Index, others.len() as u64);

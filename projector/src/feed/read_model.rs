@@ -1,5 +1,6 @@
 //! The tables of the read model, a file for each, and how a run of events is written into it.
 
+pub mod dormant;
 pub mod fan_out;
 pub(crate) mod feed_items;
 pub(crate) mod floor;

@@ -1,4 +1,5 @@
-//! Writing into the read model, transaction by transaction: events, and fan-outs that go on between them.
+//! Writing into the read model, transaction by transaction: events, fan-outs that go on between them, and the rows of readers who
+//! are dormant and who come back.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -11,6 +12,7 @@ use events::{Clock, Position, RecordedEvent};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applied, apply};
+use super::dormancy::Dormancy;
 use super::hops::ProjectorHop;
 use super::work::{Counted, FAN_OUTS_BEGUN_MAX, Work};
 use crate::bounds::Bounds;
@@ -25,6 +27,7 @@ pub struct HomeFeeds {
     bounds: Bounds,
     in_time: InTime,
     hops: Option<Recorder<ProjectorHop>>,
+    dormancy: Option<Dormancy>,
     /// Until then fan-outs under way wait while there is something else to do.
     fan_outs_rest: Mutex<Option<Instant>>,
     /// What is known where the last run ended.
@@ -40,6 +43,7 @@ impl HomeFeeds {
             bounds,
             in_time: InTime::until(shutdown),
             hops: None,
+            dormancy: None,
             fan_outs_rest: Mutex::default(),
             counted: Mutex::default(),
         }
@@ -49,6 +53,29 @@ impl HomeFeeds {
     #[must_use]
     pub fn recording(self, hops: Recorder<ProjectorHop>) -> Self {
         Self { hops: Some(hops), ..self }
+    }
+
+    /// The same, which keeps no rows for those who are dormant by `dormancy`.
+    #[must_use]
+    pub fn minding(self, dormancy: Dormancy) -> Self {
+        Self { dormancy: Some(dormancy), ..self }
+    }
+
+    /// Waits until [tending](Self::tend) to dormant readers is due.
+    pub(super) async fn until_due(&self) {
+        match &self.dormancy {
+            Some(dormancy) => dormancy.until_due().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Looks at some readers, or sets some right who are dormant and should not be, or the other way round.
+    ///
+    /// # Errors
+    /// [`ProjectionError`]
+    pub(super) async fn tend(&self, checkpoint: Checkpoint) -> Result<(), ProjectionError> {
+        let Some(dormancy) = &self.dormancy else { return Ok(()) };
+        self.in_time.run(dormancy.go_on(&self.feed, checkpoint, self.bounds)).await
     }
 
     /// Applies `events`, which begin right after `checkpoint`, in as many transactions as they need. Between two of them the

@@ -1,6 +1,6 @@
 -- Readers of a range whose feed does not have just the rows that the definition says, from the floor up.
 --
--- $1 first reader, $2 the reader after the last
+-- $1 first reader, $2 the reader after the last, $3 the floor of who is dormant
 --
 -- What a fan-out under way has yet to bring to a reader must not be there, nor what is pulled.
 --
@@ -40,8 +40,15 @@ stray as (
     where floors.user_id >= $1 and floors.user_id < $2
         and (
             users.user_id is null or users.deleted_position <> 0
-            or floors.floor < 1 or floors.floor > (select position from checkpoint) + 1
+            or floors.floor < 1 or floors.floor > (select position from checkpoint) + 1 and floors.floor <> $3
         )
+),
+unlike as (
+    select follows.follower_id as user_id
+    from follows
+    left join floors on floors.user_id = follows.follower_id
+    where follows.follower_id >= $1 and follows.follower_id < $2 and follows.until_position = 0
+        and follows.dormant <> ((floors.floor = $3) is true)
 ),
 compared as materialized (
     select coalesce(expected.user_id, kept.user_id) as user_id, kept.items,
@@ -52,5 +59,7 @@ compared as materialized (
 select
     (select coalesce(sum(items), 0)::bigint from compared) as "rows!",
     (select coalesce(array_agg(user_id), '{}') from (
-        select user_id from compared where differs union select user_id from stray
+        select user_id from compared where differs
+        union select user_id from stray
+        union select user_id from unlike
     ) as suspect) as "suspects!"

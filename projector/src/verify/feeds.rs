@@ -8,6 +8,7 @@ use events::store::Connections;
 use events::{TweetId, UserId};
 
 use super::{Differences, Part};
+use crate::feed::read_model::dormant::DORMANT_FLOOR;
 use crate::progress::Progress;
 
 /// How many readers one statement serves.
@@ -43,8 +44,9 @@ pub(super) async fn compare(
                 return Ok::<_, sqlx::Error>(());
             }
             let before = from + READERS_PER_STATEMENT;
-            let range =
-                sqlx::query_file!("src/verify/digests.sql", from, before).fetch_one(feed).await?;
+            let range = sqlx::query_file!("src/verify/digests.sql", from, before, DORMANT_FLOOR.0)
+                .fetch_one(feed)
+                .await?;
             let wrong = look_at(feed, &range.suspects).await?;
             let mut found = found.lock().expect("no holder panics");
             found.1 += range.rows.unsigned_abs();
@@ -71,6 +73,8 @@ struct Wrong {
     authors: Vec<UserId>,
     missing: Vec<bool>,
     stray: Vec<UserId>,
+    /// Readers whose floor and whose follows disagree about whether they are dormant.
+    unlike: Vec<UserId>,
     /// Readers whose floor is where no tweet can be.
     beyond: Vec<UserId>,
     floors: Vec<TweetId>,
@@ -80,7 +84,8 @@ async fn look_at(feed: &Connections, suspects: &[i64]) -> Result<Option<Wrong>, 
     if suspects.is_empty() {
         return Ok(None);
     }
-    sqlx::query_file_as!(Wrong, "src/verify/suspects.sql", suspects, LISTED_PER_RANGE)
+    let (listed, dormant) = (LISTED_PER_RANGE, DORMANT_FLOOR.0);
+    sqlx::query_file_as!(Wrong, "src/verify/suspects.sql", suspects, listed, dormant)
         .fetch_optional(feed)
         .await
 }
@@ -104,6 +109,11 @@ impl Wrong {
         differences.add_unlisted(self.count.unsigned_abs() - self.readers.len() as u64);
         for reader in &self.stray {
             let what = format!("there is a floor for user {reader}, who is not there");
+            differences.add(Part::Floors, what, vec![format!("user-{reader}")]);
+        }
+        for reader in &self.unlike {
+            let what =
+                format!("the floor and the follows of user {reader} disagree about who is dormant");
             differences.add(Part::Floors, what, vec![format!("user-{reader}")]);
         }
         for (reader, floor) in self.beyond.iter().zip(&self.floors) {

@@ -1,10 +1,11 @@
 -- The feeds of readers held against the definition, row by row, from their floors up.
 --
--- $1 readers, $2 how many differences to list
+-- $1 readers, $2 how many differences to list, $3 the floor of who is dormant
 --
 -- A row of a tweet that was deleted, or whose author was, may stay: every read passes over it. But
 -- below its floor a feed has no rows, nor of what is pulled; who is deleted or was never registered has no feed, and what a
--- fan-out under way has yet to bring to a reader is not there. A floor is the oldest of some tweets, or just above one.
+-- fan-out under way has yet to bring to a reader is not there. A floor is the oldest of some tweets, or just above one, or that of
+-- who is dormant, whose follows have to say the same.
 with checkpoint as materialized (
     select position, under_way from checkpoint order by position desc, fence desc limit 1
 ),
@@ -64,7 +65,14 @@ stray as materialized (
 ),
 beyond as materialized (
     select user_id, floor from floors
-    where user_id = any($1) and (floor < 1 or floor > (select position from checkpoint) + 1)
+    where user_id = any($1) and (floor < 1 or floor > (select position from checkpoint) + 1 and floor <> $3)
+),
+unlike as materialized (
+    select distinct follows.follower_id as user_id
+    from follows
+    left join floors on floors.user_id = follows.follower_id
+    where follows.follower_id = any($1) and follows.until_position = 0
+        and follows.dormant <> ((floors.floor = $3) is true)
 )
 select
     (select count(*) from wrong) as "count!",
@@ -73,5 +81,6 @@ select
     (select coalesce(array_agg(coalesce(author_id, 0)), '{}') from listed) as "authors!: Vec<UserId>",
     (select coalesce(array_agg(missing), '{}') from listed) as "missing!: Vec<bool>",
     (select coalesce(array_agg(user_id), '{}') from stray) as "stray!: Vec<UserId>",
+    (select coalesce(array_agg(user_id order by user_id), '{}') from unlike) as "unlike!: Vec<UserId>",
     (select coalesce(array_agg(user_id order by user_id), '{}') from beyond) as "beyond!: Vec<UserId>",
     (select coalesce(array_agg(floor order by user_id), '{}') from beyond) as "floors!: Vec<TweetId>"

@@ -50,7 +50,7 @@ async fn appends_visit_what_they_need_whatever_the_planner_knows() {
         for _ in 0..8 {
             commands(&session).await;
         }
-        let clear = "truncate accounts, idempotency_keys, markers; alter table events disable trigger events_append_only; truncate events";
+        let clear = "truncate accounts, idempotency_keys, markers, last_readings; alter table events disable trigger events_append_only; truncate events";
         sqlx::raw_sql(clear).execute(&mut *session.one.lend().await.unwrap()).await.unwrap();
         session.fill().await;
         let registered =

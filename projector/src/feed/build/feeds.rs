@@ -15,6 +15,7 @@ use sqlx::Connection;
 use tokio::sync::mpsc;
 
 use super::copy;
+use crate::feed::read_model::dormant::DORMANT_FLOOR;
 use crate::progress::Progress;
 
 /// How many readers one statement serves: with a thousand tweets each, 2.6 MB for the copy.
@@ -27,7 +28,7 @@ const TWEETS_PER_AUTHOR: &str = include_str!("tweets_per_author.sql");
 
 const COPY: &str = "copy feed_items (user_id, tweet_id) from stdin (format binary, freeze)";
 
-/// Writes `feed_items` and `floors` for every reader in `next`. `connections` at a time work them
+/// Writes `feed_items` and `floors` for every reader in `next` who is not dormant. `connections` at a time work them
 /// out, one more takes them in.
 pub(super) async fn write(
     next: &Connections,
@@ -54,7 +55,9 @@ pub(super) async fn write(
             let before = from + READERS_PER_STATEMENT;
             sqlx::query(FLOORS).bind(from).bind(before).bind(kept).execute(next).await?;
             let feeds =
-                sqlx::query_file!("src/feed/build/feeds.sql", from, before).fetch_all(next).await?;
+                sqlx::query_file!("src/feed/build/feeds.sql", from, before, DORMANT_FLOOR.0)
+                    .fetch_all(next)
+                    .await?;
             let mut copied = Vec::new();
             for feed in &feeds {
                 for tweet in &feed.tweets {

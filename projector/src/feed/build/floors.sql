@@ -1,4 +1,4 @@
--- Sets the floors of a range of readers whose feeds have more tweets than a feed keeps, without what is pulled.
+-- Sets the floors of a range of readers who are not dormant and whose feeds have more tweets than a feed keeps, without what is pulled.
 --
 -- $1 first reader, $2 the reader after the last, $3 how many tweets a feed keeps
 --
@@ -24,6 +24,7 @@ cross join lateral (
 ) as beyond
 where reader.user_id >= $1 and reader.user_id < $2
     and reader.deleted_position = 0
+    and not exists (select from floors where floors.user_id = reader.user_id)
     and $3 < (
         select sum(tweets_per_author.tweets)
         from follows

@@ -6,6 +6,7 @@ use events::{Position, UserId};
 use sqlx::PgConnection;
 
 use crate::changes::Changes;
+use crate::feed::read_model::dormant::DORMANT_FLOOR;
 
 /// Ends the follows that held before this run and ended in it.
 pub(crate) async fn end(
@@ -37,7 +38,7 @@ pub(crate) async fn end(
 }
 
 /// Writes the follows that began in this run, those that ended in it again among them: a feed as
-/// it was at a position in between needs them.
+/// it was at a position in between needs them. Who is dormant stays so.
 pub(crate) async fn begin(
     transaction: &mut PgConnection,
     changes: &Changes,
@@ -57,13 +58,18 @@ pub(crate) async fn begin(
         begun.iter().map(|(_, interval)| interval.until.map_or(0, |at| at.0)).collect();
     sqlx::query!(
         r#"
-        insert into follows (follower_id, followed_id, since_position, until_position)
-        select * from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+        insert into follows (follower_id, followed_id, since_position, until_position, dormant)
+        select begun.*, (
+            select floor = $5 from floors where floors.user_id = begun.follower_id limit 1
+        ) is true
+        from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+            as begun (follower_id, followed_id, since_position, until_position)
         "#,
         &followers,
         &followed,
         &since,
         &until,
+        DORMANT_FLOOR.0,
     )
     .execute(transaction)
     .await?;

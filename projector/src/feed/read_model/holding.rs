@@ -5,6 +5,8 @@ use serde::Serialize;
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
+use crate::feed::read_model::dormant::DORMANT_FLOOR;
+
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Holding {
@@ -30,6 +32,8 @@ pub enum Holds {
     RowPassedOver,
     /// From the author's tweets, because it is below the floor.
     BelowFloor,
+    /// From the author's tweets, because the reader is dormant: no row is kept for them.
+    Dormant,
     /// From the author's tweets, because it is pulled.
     Pulled,
     /// From the fan-out that is under way and has yet to come to this reader.
@@ -42,7 +46,12 @@ impl Holds {
     /// Whether a page would have it.
     #[must_use]
     pub const fn is_read(self) -> bool {
-        matches!(self, Self::Row | Self::BelowFloor | Self::Pulled | Self::FanOutUnderWay)
+        match self {
+            Self::Row | Self::BelowFloor | Self::Dormant | Self::Pulled | Self::FanOutUnderWay => {
+                true
+            }
+            Self::RowPassedOver | Self::Nothing => false,
+        }
     }
 }
 
@@ -91,6 +100,8 @@ pub async fn look(
         if found.is_readable { Holds::Row } else { Holds::RowPassedOver }
     } else if !found.is_readable || !found.is_followed {
         Holds::Nothing
+    } else if found.floor == DORMANT_FLOOR {
+        Holds::Dormant
     } else if tweet < found.floor {
         Holds::BelowFloor
     } else if found.is_pulled {

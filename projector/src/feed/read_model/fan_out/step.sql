@@ -3,8 +3,8 @@
 -- $1 no fan-out is of an older tweet, $2 about how many rows, $3 a mask: rows whose hash has none of its bits name
 -- their reader for a look at the size of the feed
 --
--- Whoever is a reader now is served, whatever has changed since the tweet was written; but not where the tweet is below
--- a floor that has risen meanwhile.
+-- Whoever is a reader now and not dormant is served, whatever has changed since the tweet was written; but not where the tweet is
+-- below a floor that has risen meanwhile.
 --
 -- The plan comes from the shape: one range of follows_by_followed, as many entries as the step has readers, which come
 -- sorted; for each a look-up in floors; and rows inserted in the order of the key, as in fan_out.sql.
@@ -29,6 +29,7 @@ reader as materialized (
     where (followed_id, until_position, follower_id)
             >= ((select author_id from oldest), 0, (select next_reader from oldest))
         and (followed_id, until_position, follower_id) < ((select author_id from oldest), 1, 0)
+        and not dormant
     order by followed_id, until_position, follower_id
     limit (select readers from share)
 ),

@@ -1,4 +1,4 @@
--- Delivers tweets to everyone who reads their authors.
+-- Delivers tweets to everyone who reads their authors and is not dormant.
 --
 -- $1 tweet ids, $2 their authors
 --
@@ -10,7 +10,7 @@ select reader.user_id, tweet.tweet_id
 from unnest($1::bigint[], $2::bigint[]) as tweet (tweet_id, author_id)
 cross join lateral (
     select follower_id as user_id from follows
-    where follows.followed_id = tweet.author_id and follows.until_position = 0
+    where follows.followed_id = tweet.author_id and follows.until_position = 0 and not dormant
     offset 0
 ) as reader
 order by reader.user_id, tweet.tweet_id

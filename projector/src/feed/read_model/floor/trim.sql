@@ -20,7 +20,7 @@ with width as materialized (
     ) as range
     cross join lateral (
         select follower_id as user_id from follows
-        where follows.followed_id = tweet.author_id and follows.until_position = 0
+        where follows.followed_id = tweet.author_id and follows.until_position = 0 and not dormant
             and follower_id >= range.first and follower_id < range.first + range.users
         offset 0
     ) as reader
