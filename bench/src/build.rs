@@ -60,10 +60,17 @@ impl Build {
         let listening = api.logged("listening").await;
         let address = listening["http.address"].as_str().context("it says where")?.parse()?;
         let of_projector = [variables.as_slice(), more].concat();
-        let mut projector = Process::start(&format!("{folder}/projector"), &["run"], &of_projector);
-        projector.logged("subscribed").await;
+        let projector = start_projector(&folder, &of_projector).await;
         let looks = PgConnection::connect(&database.url).await?;
         Ok(Self { address, database, vhost, api, projector, folder, looks, acknowledged: 0 })
+    }
+
+    /// Ends the projector and starts another, with no variables more.
+    pub async fn restart_projector(&mut self) {
+        self.projector.kill().await;
+        let (database, vhost) = (self.database.url.as_str(), self.vhost.url.as_str());
+        let variables = [("DATABASE_URL", database), ("AMQP_URL", vhost)];
+        self.projector = start_projector(&self.folder, &variables).await;
     }
 
     /// Starts the programs in `folder`, with so many users who all read [`AUTHOR`], the author among them.
@@ -238,4 +245,10 @@ impl Build {
         self.vhost.remove().await;
         Ok(())
     }
+}
+
+async fn start_projector(folder: &str, variables: &[(&str, &str)]) -> Process {
+    let mut projector = Process::start(&format!("{folder}/projector"), &["run"], variables);
+    projector.logged("subscribed").await;
+    projector
 }

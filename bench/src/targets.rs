@@ -4,6 +4,7 @@
 mod appends;
 mod celebrity;
 mod delivery;
+mod dormant;
 mod fan_out;
 mod growth;
 mod heavy;
@@ -51,6 +52,8 @@ pub enum Target {
     Growth,
     /// T10: a tweet of an author with very many followers, and a page with it; --followers 1000000 for the target's own size
     Heavy,
+    /// What readers cost who do not come, and the first page of who comes back
+    Dormant,
     /// Many users, a few of whom very many read: not part of `all`, --users 1000000 takes an hour
     Large,
 }
@@ -84,6 +87,7 @@ impl Target {
             Self::Keeping => keeping::measure(plan).await,
             Self::Growth => growth::measure(plan).await,
             Self::Heavy => heavy::measure(plan).await,
+            Self::Dormant => dormant::measure(plan).await,
             Self::Large => large::measure(plan).await,
         }
     }

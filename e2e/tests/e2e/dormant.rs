@@ -276,6 +276,31 @@ async fn is_verified(system: &System) {
     assert!(verified.status.success(), "{verified:?}");
 }
 
+/// Neither reading nor projecting needs to know who reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn feeds_go_on_where_nobody_can_tell_who_reads() {
+    let mut system = System::start().await;
+    let (star, [ada, ..]) = a_star_and_readers(&system).await;
+    last_read(&system, ada, 31).await;
+    let hide = "alter table last_readings rename to hidden";
+    sqlx::query(hide).execute(&system.log).await.unwrap();
+    system.projector.kill().await;
+    system.restart(false).await;
+    system.projector.logged("who is dormant cannot be looked at now").await;
+    system.every_feed_is_exact().await;
+    system.api.logged("writing down who reads was interrupted and will try again").await;
+    system.client.tweet(star, "all the same").await;
+    system.every_feed_is_exact().await;
+    let show = "alter table hidden rename to last_readings";
+    sqlx::query(show).execute(&system.log).await.unwrap();
+    until("what could not be written down is", async || {
+        let read = "select 1 from last_readings where reader_id = $1 and read_at > now() - interval '1 day'";
+        sqlx::query(read).bind(ada.0).fetch_optional(&system.log).await.unwrap().map(|_| ())
+    })
+    .await;
+    system.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reading_is_written_down_once_a_day() {
     let system = System::start().await;

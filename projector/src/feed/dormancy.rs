@@ -35,6 +35,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How long after one round the next begins. Who is dormant is counted in days.
 const ROUND_REST: Duration = Duration::from_hours(1);
 
+/// How long after a look that failed the next comes.
+const FAILED_REST: Duration = Duration::from_secs(10);
+
 /// The most who wait to have their rows back; beyond, it is the next round that finds them.
 const RETURNED_MAX: usize = 10_000;
 
@@ -200,7 +203,12 @@ impl Dormancy {
     ) -> Result<(), ApplyError> {
         let plan = &mut *self.plan.lock().await;
         if !plan.has_work() {
-            return plan.look(&self.log, feed, bounds).await.map_err(ApplyError::from);
+            if let Err(error) = plan.look(&self.log, feed, bounds).await {
+                // Feeds do not need it.
+                plan.look_at = Instant::now() + FAILED_REST;
+                tracing::warn!(%error, "who is dormant cannot be looked at now");
+            }
+            return Ok(());
         }
         let began = Instant::now();
         plan.serve(feed, checkpoint, bounds).await?;
