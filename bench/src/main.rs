@@ -14,6 +14,7 @@ mod machine;
 mod measure;
 mod plot;
 mod report;
+mod scale;
 mod services;
 mod targets;
 mod usage;
@@ -42,7 +43,8 @@ use crate::targets::{Plan, Target};
         cargo run --release -p bench -- target appends reads\n  \
         cargo run --release -p bench -- builds ../before/target/release target/release\n  \
         cargo run --release -p bench -- compare before.json after.json\n  \
-        cargo run --release -p bench -- table bench/results/today.json\n\n\
+        cargo run --release -p bench -- table bench/results/today.json\n  \
+        cargo run --release -p bench -- scale bench/results/today.json\n\n\
         Exit codes: 0 measured and proven, 1 failed, or compare found something slower, 2 bad usage."
 )]
 struct Arguments {
@@ -89,6 +91,12 @@ enum Command {
     Table {
         #[arg(value_name = "RESULTS.json")]
         results: PathBuf,
+    },
+    /// Works out of a run what 1, 10 and 100 million users would cost, as tables in Markdown: docs/scale.md.
+    Scale {
+        /// Of each figure the first that has it counts.
+        #[arg(required = true, value_name = "RESULTS.json")]
+        results: Vec<PathBuf>,
     },
     /// Draws the curves of a run as SVG.
     Plot {
@@ -213,6 +221,12 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 "Measured {at} on {machine}: medians of {rounds} rounds of {seconds} s by turns.\n"
             );
             println!("{}", report::markdown(&measures));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Scale { results } => {
+            let results: Vec<_> =
+                results.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
+            println!("{}", scale::report(&results)?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Plot { results, svg } => {

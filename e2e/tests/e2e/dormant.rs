@@ -55,7 +55,7 @@ const BOUNDS: [Bounds; 3] = [
 #[tokio::test]
 async fn whatever_happens_meanwhile_feeds_are_exact_without_rows_and_with_them_again() {
     let leave = |user_id| vec![Event::UserDeleted(UserDeleted { user_id })];
-    let many = |author| vec![tweet(author); 8];
+    let many = |author| vec![tweet(author); 6];
     let changes = [
         ("nothing happens", vec![]),
         ("those they read write", [many(STAR), vec![tweet(LATE)]].concat()),
@@ -73,7 +73,7 @@ async fn whatever_happens_meanwhile_feeds_are_exact_without_rows_and_with_them_a
             let mut stage = Stage::set(bounds).await;
             stage.happen(vec![tweet(STAR), tweet(LATE), tweet(STAR)]).await;
             falls_dormant(&stage, LATE, bounds).await;
-            for events in events.chunks(3) {
+            for events in events.chunks(6) {
                 stage.happen(events.to_vec()).await;
                 stage.is_exact().await;
                 assert_eq!(rows_of(&stage.pool, LATE).await, 0, "no row is written for them");

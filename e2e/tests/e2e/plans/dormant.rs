@@ -41,7 +41,9 @@ async fn dormancy(session: &Session) -> BTreeMap<&'static str, (i64, i64)> {
         apply(one, checkpoint, std::slice::from_ref(&event), &ways, KEPT)
     });
     let (noting, task) = Readings::new(session.one.clone(), Clock::system());
-    readers.iter().for_each(|reader| noting.note(*reader));
+    for reader in &readers {
+        noting.note(*reader);
+    }
     drop(noting);
     let stop = CancellationToken::new();
     stop.cancel();
