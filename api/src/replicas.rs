@@ -52,6 +52,8 @@ pub struct Replica {
     /// How far the read model is that it replicates.
     primary: watch::Receiver<Position>,
     is_in_use: AtomicBool,
+    /// Whether the log has it already why it is left out.
+    is_told: AtomicBool,
     /// The furthest position that the read model gave in its stead.
     given: AtomicI64,
     failed_at: Mutex<Option<Instant>>,
@@ -109,8 +111,9 @@ impl Replica {
         let freshness = Freshness::new(checkpoint, watch::channel(Readable::Yes).1, LAG_MAX);
         let model = ReadModel { connections, freshness };
         counter!(FEED_READS_PASSED_ON.name, "replica" => name.clone()).increment(0);
-        let (is_in_use, given) = (AtomicBool::new(false), AtomicI64::new(0));
-        Self { name, model, position, primary, is_in_use, given, failed_at: Mutex::default() }
+        let (is_in_use, is_told) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (given, failed_at) = (AtomicI64::new(0), Mutex::default());
+        Self { name, model, position, primary, is_in_use, is_told, given, failed_at }
     }
 
     fn is_in_use(&self) -> bool {
@@ -139,7 +142,8 @@ impl Replica {
     }
 
     fn leave_out(&self, why: &str) {
-        if self.is_in_use.swap(false, Ordering::AcqRel) {
+        self.is_in_use.store(false, Ordering::Release);
+        if !self.is_told.swap(true, Ordering::AcqRel) {
             tracing::warn!(replica = self.name, "a replica is left out: {why}");
         }
     }
@@ -148,6 +152,7 @@ impl Replica {
         let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
         let rests = failed_at.is_some_and(|at| at.elapsed() < REST);
         if !rests && !self.is_in_use.swap(true, Ordering::AcqRel) {
+            self.is_told.store(false, Ordering::Release);
             tracing::info!(replica = self.name, "feeds are read from a replica");
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use e2e::client::{Answer, Rookery};
 use e2e::cluster::Cluster;
+use e2e::database::TestDatabase;
 use e2e::gate::Gate;
 use e2e::system::{start_api, start_projector};
 use e2e::until;
@@ -15,6 +16,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -192,6 +194,25 @@ async fn nobodys_time_goes_back_whatever_becomes_of_a_replica() {
             assert_eq!(ids, there.copied().take(PAGE).collect::<Vec<_>>(), "at {position}");
         }
     }
+    api.kill().await;
+    projector.kill().await;
+    vhost.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_never_reached_is_named_and_keeps_nobody_from_reading() {
+    let (database, vhost) = (TestDatabase::create().await, Vhost::create().await);
+    // A port that was free a moment ago, and at which nobody answers.
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let replicas = format!("postgres://rookery:secret@{nobody}/rookery");
+    let variables = [("FEED_REPLICA_URLS", replicas.as_str())];
+    let (mut api, client) = start_api(&database.url, &vhost.url, &variables, &[]).await;
+    let mut projector = start_projector(&database.url, &vhost.url, &[], &[]).await;
+    let left_out = api.logged("a replica is left out").await;
+    assert_eq!(left_out["replica"], nobody.to_string());
+    let ada = client.register("ada").await;
+    let tweet = client.tweet(ada, "hello").await;
+    assert_eq!(client.feed(ada, Position(tweet.0)).await, [tweet]);
     api.kill().await;
     projector.kill().await;
     vhost.remove().await;
