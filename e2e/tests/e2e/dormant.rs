@@ -286,7 +286,7 @@ async fn feeds_go_on_where_nobody_can_tell_who_reads() {
     sqlx::query(hide).execute(&system.log).await.unwrap();
     system.projector.kill().await;
     system.restart(false).await;
-    system.projector.logged("who is dormant cannot be looked at now").await;
+    system.projector.logged("dormant readers cannot be seen to now").await;
     system.every_feed_is_exact().await;
     system.api.logged("writing down who reads was interrupted and will try again").await;
     system.client.tweet(star, "all the same").await;
@@ -298,6 +298,35 @@ async fn feeds_go_on_where_nobody_can_tell_who_reads() {
         sqlx::query(read).bind(ada.0).fetch_optional(&system.log).await.unwrap().map(|_| ())
     })
     .await;
+    system.stop().await;
+}
+
+/// Somebody wrote rows by hand for a reader who is dormant.
+#[tokio::test(flavor = "multi_thread")]
+async fn feeds_go_on_where_somebody_cannot_be_brought_back() {
+    let mut system = System::start().await;
+    let (star, [ada, bob, _]) = a_star_and_readers(&system).await;
+    last_read(&system, ada, 31).await;
+    system.projector.kill().await;
+    system.restart(false).await;
+    becomes(&system, ada, true).await;
+    let by_hand = "insert into feed_items select $1, max(tweet_id) from tweets";
+    sqlx::query(by_hand).bind(ada.0).execute(&system.log).await.unwrap();
+    let head = system.head().await;
+    assert_eq!(system.client.feed(ada, head).await.len(), 3);
+    system.projector.logged("dormant readers cannot be seen to now").await;
+    let newest = system.client.tweet(star, "all the same").await;
+    for reader in [ada, bob] {
+        assert_eq!(system.client.feed(reader, Position(newest.0)).await.len(), 4);
+    }
+    let undone = "delete from feed_items where user_id = $1";
+    sqlx::query(undone).bind(ada.0).execute(&system.log).await.unwrap();
+    // The next round, which a projector begins with.
+    system.projector.kill().await;
+    system.restart(false).await;
+    becomes(&system, ada, false).await;
+    has_rows(&system, ada, 4).await;
+    is_verified(&system).await;
     system.stop().await;
 }
 

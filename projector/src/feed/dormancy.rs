@@ -35,7 +35,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How long after one round the next begins. Who is dormant is counted in days.
 const ROUND_REST: Duration = Duration::from_hours(1);
 
-/// How long after a look that failed the next comes.
+/// How long after a look or a transaction that failed the next look comes.
 const FAILED_REST: Duration = Duration::from_secs(10);
 
 /// The most who wait to have their rows back; beyond, it is the next round that finds them.
@@ -202,17 +202,23 @@ impl Dormancy {
         bounds: Bounds,
     ) -> Result<(), ApplyError> {
         let plan = &mut *self.plan.lock().await;
-        if !plan.has_work() {
-            if let Err(error) = plan.look(&self.log, feed, bounds).await {
-                // Feeds do not need it.
-                plan.look_at = Instant::now() + FAILED_REST;
-                tracing::warn!(%error, "who is dormant cannot be looked at now");
-            }
-            return Ok(());
-        }
         let began = Instant::now();
-        plan.serve(feed, checkpoint, bounds).await?;
-        plan.rests_until = Instant::now() + began.elapsed();
+        let end = if plan.has_work() {
+            plan.serve(feed, checkpoint, bounds).await
+        } else {
+            plan.look(&self.log, feed, bounds).await.map_err(AdvanceError::from)
+        };
+        match end {
+            Ok(()) => plan.rests_until = Instant::now() + began.elapsed(),
+            Err(AdvanceError::Fenced(error)) => return Err(error.into()),
+            // Feeds do not need it, and so do not wait for it. The next round finds what was found.
+            Err(AdvanceError::Database(error)) => {
+                plan.falling.clear();
+                plan.returned.clear();
+                plan.look_at = Instant::now() + FAILED_REST;
+                tracing::warn!(%error, "dormant readers cannot be seen to now");
+            }
+        }
         Ok(())
     }
 }
