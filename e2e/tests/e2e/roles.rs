@@ -5,6 +5,7 @@ use e2e::database::TestDatabase;
 use e2e::process::{Process, run};
 use e2e::roles::{FEED, LOG, ROLES, Roles};
 use e2e::system::{System, start_api, start_projector};
+use e2e::until;
 use e2e::vhost::Vhost;
 use events::Position;
 use reqwest::{Method, StatusCode};
@@ -68,12 +69,13 @@ const CHANGES_OF_THE_LOG: [&str; 12] = [
     "insert into log_migrations select * from log_migrations",
 ];
 
-const OF_THE_LOG_FOR_THE_PROJECTOR: [&str; 5] = [
+const OF_THE_LOG_FOR_THE_PROJECTOR: [&str; 6] = [
     "insert into events select * from events",
     "update outbox set position = 0",
     "insert into accounts select * from accounts",
     "delete from accounts",
     "delete from idempotency_keys",
+    "update last_readings set read_at = now()",
 ];
 
 const OF_THE_READ_MODEL_FOR_THE_API: [&str; 8] = [
@@ -112,6 +114,7 @@ async fn each_program_may_do_what_it_needs_and_no_more() {
     projector.logged("subscribed").await;
     let rookery = Rookery::at(format!("http://{address}"));
     everything_works(&rookery).await;
+    readings_are_known(&database, &projector).await;
     variables[0].1 = &as_projector;
     generations_go_live(&rookery, &variables).await;
 
@@ -123,6 +126,19 @@ async fn each_program_may_do_what_it_needs_and_no_more() {
     api.kill().await;
     projector.kill().await;
     vhost.remove().await;
+}
+
+/// The api writes down who reads, and the projector looks at it.
+async fn readings_are_known(database: &TestDatabase, projector: &Process) {
+    let pool = database.pool().await;
+    until("a reading is written down", async || {
+        let read = sqlx::query("select from last_readings limit 1");
+        read.fetch_optional(&pool).await.unwrap().map(|_| ())
+    })
+    .await;
+    let log = projector.log();
+    let denied = log.iter().any(|line| line.contains("dormant readers cannot be seen to"));
+    assert!(!denied, "{log:#?}");
 }
 
 /// All that `projector` can do beside `run`, in its role, while the api reads in its own.
@@ -167,6 +183,7 @@ async fn roles_can_be_brought_to_a_database_that_is_in_use() {
     system.projector = start_projector(&as_projector, &system.amqp_url(), &[], &[]).await;
     assert_eq!(system.client.feed(cleo, Position(tweet.0)).await, [tweet]);
     everything_works(&system.client).await;
+    readings_are_known(&system.database, &system.projector).await;
     are_denied(&as_api, &CHANGES_OF_THE_LOG).await;
     are_denied(&as_api, &OF_THE_READ_MODEL_FOR_THE_API).await;
     are_denied(&as_projector, &CHANGES_OF_THE_LOG).await;
