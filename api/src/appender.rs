@@ -11,6 +11,7 @@ mod batch;
 mod decision_store;
 mod expected;
 pub(crate) mod forget;
+mod ranges;
 mod transaction;
 
 use std::time::Duration;
@@ -29,7 +30,8 @@ use crate::domain::{Command, Rejection};
 use crate::metrics::{APPEND, APPEND_FAILURES};
 pub use batch::{Accepted, IdempotencyKey};
 use expected::Expected;
-use transaction::{Answers, AppendError};
+use ranges::Ranges;
+use transaction::{Answers, AppendError, Beliefs};
 
 /// The most commands that wait. At 10,000 commands/s the last one waits 200 ms; beyond it the
 /// client hears 503 at once instead of queueing for longer than it would wait.
@@ -89,17 +91,18 @@ pub struct Appender {
 
 impl Appender {
     /// Makes the handle and the task behind it, which is to be [run](AppenderTask::run).
-    /// `log_head` is told each new head of the log.
+    /// `log_head` is told each new head of the log, which grows by ranges of `range_events` positions.
     #[must_use]
     pub fn new(
         log: Connections,
         clock: Clock,
+        range_events: i64,
         log_head: watch::Sender<Position>,
     ) -> (Self, AppenderTask) {
         let (sender, queue) = mpsc::channel(APPEND_QUEUE_MAX);
         let requests = Handle::current();
-        let expected = Expected::default();
-        (Self { queue: sender }, AppenderTask { queue, log, clock, log_head, requests, expected })
+        let beliefs = Beliefs { expected: Expected::default(), ranges: Ranges::of(range_events) };
+        (Self { queue: sender }, AppenderTask { queue, log, clock, log_head, requests, beliefs })
     }
 
     /// Appends what `command` brings about, and returns once it is durable.
@@ -140,7 +143,7 @@ pub struct AppenderTask {
     log_head: watch::Sender<Position>,
     /// Where those wait who have submitted something.
     requests: Handle,
-    expected: Expected,
+    beliefs: Beliefs,
 }
 
 impl AppenderTask {
@@ -206,12 +209,12 @@ impl AppenderTask {
         let deadline = Instant::now() + Duration::from_millis(APPEND_RETRY_MS);
         let mut in_doubt = None;
         loop {
-            let expected = &mut self.expected;
+            let beliefs = &mut self.beliefs;
             let attempt =
-                transaction::append_batch(&self.log, &self.clock, batch, expected, &mut in_doubt);
+                transaction::append_batch(&self.log, &self.clock, batch, beliefs, &mut in_doubt);
             match attempt.await {
                 Ok((head, answers)) => {
-                    self.expected.ends_at(head);
+                    self.beliefs.ends_at(head);
                     follow::raise(&self.log_head, head.position);
                     return Ok(answers);
                 }

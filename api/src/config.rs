@@ -14,6 +14,9 @@ use crate::secret::Secret;
 /// A reader's patience outlasts a swap of generations, twice over.
 const PATIENCE_MIN_MS: u64 = 2 * SWAP_STANDSTILL_MAX_MS;
 
+/// Less would be of use to nobody but those who want to see many ranges soon.
+const RANGE_EVENTS_MIN: i64 = 16;
+
 /// Rookery's HTTP service and outbox relay.
 ///
 /// Applies the log's migrations at start, or waits for who may. Both parts run in one process unless
@@ -109,6 +112,11 @@ pub struct Config {
     /// Do not relay: only serve HTTP. Some other process has to.
     #[arg(long)]
     pub no_relay: bool,
+
+    /// How many positions each new range of the log has: what is archived at once. Every statement that may look at all of the
+    /// log touches each range, so let there be some dozens, not hundreds.
+    #[arg(long, env, default_value_t = 10_000_000, value_name = "N", value_parser = clap::value_parser!(i64).range(RANGE_EVENTS_MIN..=1_000_000_000))]
+    pub log_range_events: i64,
 
     /// Connections to the read model, and to each of its replicas. A read needs one for about half a millisecond.
     #[arg(long, env, default_value_t = 8, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]

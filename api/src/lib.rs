@@ -4,10 +4,12 @@
 //! log; a read goes `routes` → `handlers` → `views`.
 
 pub mod appender;
+pub mod archiving;
 pub mod authentication;
 mod body;
 mod caller;
 pub mod changes;
+pub mod command_line;
 pub mod config;
 pub mod domain;
 mod extract;

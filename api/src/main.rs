@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use api::config::Config;
-use api::service;
+use api::command_line::CommandLine;
+use api::{archiving, service};
 use events::runtime::{Logging, usage_error};
 use events::settings;
 
@@ -13,16 +13,27 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config: Config = settings::parse(&["jwt_secret", "jwt_public_key"]);
+    let asked: CommandLine = settings::parse(&["jwt_secret", "jwt_public_key"]);
     let logging = match Logging::start() {
         Ok(logging) => logging,
         Err(error) => return usage_error(&format!("api: {error}")),
     };
-    match service::run(config).await {
+    let ended = match asked {
+        CommandLine::Serve(config) => {
+            service::run(*config).await.map_err(|error| (error.to_string(), error.exit_code()))
+        }
+        CommandLine::Archive(arguments) => archiving::archive(arguments)
+            .await
+            .map_err(|error| (error.to_string(), error.exit_code())),
+        CommandLine::Restore(arguments) => archiving::restore(arguments)
+            .await
+            .map_err(|error| (error.to_string(), error.exit_code())),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err((error, exit_code)) => {
             logging.say(&format!("api: {error}"));
-            error.exit_code()
+            exit_code
         }
     }
 }

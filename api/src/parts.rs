@@ -70,9 +70,10 @@ impl Parts {
     pub(crate) fn start_appender(
         &self,
         log: Connections,
+        range_events: i64,
         log_head: watch::Sender<Position>,
     ) -> Appender {
-        let (appender, task) = Appender::new(log, Clock::system(), log_head);
+        let (appender, task) = Appender::new(log, Clock::system(), range_events, log_head);
         let stop = self.0.stop(APPENDER);
         self.0.start(APPENDER, "the appender", async move {
             on_its_own_thread("appender", task.run(stop)).await;

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use events::Position;
 use events::store::Fault;
+use events::store::ranges::Archived;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -234,6 +235,15 @@ impl From<Rejection> for Problem {
                 Self::invalid("followed_id", "is you: you cannot follow yourself")
             }
         }
+    }
+}
+
+/// What a read needs is not in the log now.
+impl From<Archived> for Problem {
+    fn from(archived: Archived) -> Self {
+        let through = archived.through;
+        let detail = format!("this needs events up to position {through}, which are archived now");
+        Self::unavailable("archived", detail)
     }
 }
 

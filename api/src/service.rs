@@ -165,7 +165,11 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
                 pipeline,
                 own_hosts: config.own_hosts(),
                 authentication,
-                appender: parts.start_appender(log_database.connections(1), log_head),
+                appender: parts.start_appender(
+                    log_database.connections(1),
+                    config.log_range_events,
+                    log_head,
+                ),
                 markers: parts.start_markers(log_database.connections(1)),
                 readings: parts.start_readings(log.clone()),
                 log,

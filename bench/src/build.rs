@@ -192,9 +192,9 @@ impl Build {
         Ok(sqlx::query_scalar(look).fetch_one(&mut self.looks).await?)
     }
 
-    /// Bytes of `table` and its indexes.
+    /// Bytes of `table` and its indexes, in all of its ranges.
     pub async fn disk(&mut self, table: &str) -> anyhow::Result<f64> {
-        let look = "select pg_total_relation_size($1::regclass)::float8";
+        let look = "select sum(pg_total_relation_size(relid))::float8 from pg_partition_tree($1::regclass)";
         Ok(sqlx::query_scalar(look).bind(table).fetch_one(&mut self.looks).await?)
     }
 

@@ -6,8 +6,8 @@ use events::event::{
     Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
 };
 use events::recorded::Metadata;
-use events::store::Connections;
 use events::store::append::{BEGIN_LOCKED, NewEvent, append, head};
+use events::store::{Connections, ranges};
 use events::{Clock, Event, Position, RecordedEvent, Slice, UserId};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -15,13 +15,16 @@ use rand::seq::SliceRandom;
 use sqlx::Connection;
 use uuid::Uuid;
 
+use crate::RANGE_EVENTS;
 use crate::model::{Model, read_log};
 
 /// Appends `events` as they are and returns the whole log. Versions count up within each stream.
 pub async fn given(log: &Connections, events: Vec<Event>) -> Vec<RecordedEvent> {
     let mut lent = log.lend().await.unwrap();
     let mut transaction = lent.begin_with(BEGIN_LOCKED).await.unwrap();
-    let old = head(&mut transaction).await.unwrap().position;
+    let old = head(&mut transaction, Position::START).await.unwrap().position;
+    let new_head = Position(old.0 + i64::try_from(events.len()).unwrap());
+    ranges::open(&mut *transaction, new_head, RANGE_EVENTS).await.unwrap();
     let versions = "select stream, max(version) from events group by stream";
     let versions: Vec<(String, i32)> =
         sqlx::query_as(versions).fetch_all(&mut *transaction).await.unwrap();

@@ -33,6 +33,9 @@ use std::time::Duration;
 /// a test that gets here has failed.
 pub const PATIENCE: Duration = Duration::from_mins(3);
 
+/// How many positions the ranges of the tests' logs have: so few that each log has several.
+pub const RANGE_EVENTS: i64 = 64;
+
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

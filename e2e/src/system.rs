@@ -12,8 +12,8 @@ use crate::database::TestDatabase;
 use crate::gate::Gate;
 use crate::model::Model;
 use crate::process::Process;
-use crate::until;
 use crate::vhost::Vhost;
+use crate::{RANGE_EVENTS, until};
 
 /// See the module.
 #[derive(Debug)]
@@ -132,8 +132,13 @@ pub async fn start_api(
     more_variables: &[(&str, &str)],
     arguments: &[&str],
 ) -> (Process, Rookery) {
-    let variables =
-        [("DATABASE_URL", database_url), ("AMQP_URL", amqp_url), ("BIND", "127.0.0.1:0")];
+    let range_events = RANGE_EVENTS.to_string();
+    let variables = [
+        ("DATABASE_URL", database_url),
+        ("AMQP_URL", amqp_url),
+        ("BIND", "127.0.0.1:0"),
+        ("LOG_RANGE_EVENTS", &range_events),
+    ];
     let variables = [&variables, more_variables].concat();
     let mut api = Process::start("api", arguments, &variables);
     let listening = api.logged("listening").await;

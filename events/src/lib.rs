@@ -6,7 +6,9 @@
 //! broker's topology and the tables are all that they have in common, and all of that is here.
 
 pub mod amqp;
+pub mod archive;
 pub mod clock;
+mod cloud_event;
 pub mod event;
 pub mod explain;
 pub mod history;

@@ -1,22 +1,16 @@
 //! A slice of the log as one message: a CloudEvents JSON batch, signed by the relay.
 //!
-//! The format is CloudEvents 1.0 with the JSON batch binding
+//! The format is the JSON batch binding of CloudEvents 1.0
 //! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md#4-json-batch-format>).
-//! A position is 64 bits and a CloudEvents integer only 32, so it travels as a string.
 
-use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-use chrono::{DateTime, Utc};
 use ring::hmac;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use uuid::Uuid;
 
+use crate::cloud_event::{CloudEvent, NoPosition};
 use crate::history::Mark;
 use crate::id::Position;
-use crate::recorded::{Metadata, RecordedEvent};
-use crate::trace::{self, TraceParent};
+use crate::recorded::RecordedEvent;
 
 /// The content type of a message.
 pub const CONTENT_TYPE: &str = "application/cloudevents-batch+json";
@@ -42,43 +36,14 @@ pub enum SliceError {
     Forged,
     #[error("the body is not a CloudEvents batch: {0}")]
     Malformed(#[from] serde_json::Error),
-    #[error("the position {0:?} is not a number")]
-    Position(String),
+    #[error(transparent)]
+    Position(#[from] NoPosition),
     #[error("the batch is empty")]
     Empty,
     #[error("it is of another history: it ends with {0}, which the log does not have")]
     OtherHistory(Mark),
     #[error("position {found} follows {after}: a slice has no holes")]
     Hole { after: Position, found: Position },
-}
-
-/// One event of the batch. Names are CloudEvents attributes: lower case, no separators.
-#[derive(Serialize, Deserialize)]
-struct CloudEvent<'a> {
-    #[serde(borrow)]
-    specversion: Cow<'a, str>,
-    id: Uuid,
-    #[serde(borrow)]
-    source: Cow<'a, str>,
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    /// The stream.
-    #[serde(borrow)]
-    subject: Cow<'a, str>,
-    time: DateTime<Utc>,
-    #[serde(borrow)]
-    datacontenttype: Cow<'a, str>,
-    #[serde(borrow)]
-    position: Cow<'a, str>,
-    streamversion: i32,
-    schemaversion: i16,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
-    requestid: Option<Cow<'a, str>>,
-    /// As in CloudEvents' distributed tracing extension: of what made the event, not of its way here.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "trace::lenient")]
-    traceparent: Option<TraceParent>,
-    #[serde(borrow)]
-    data: &'a RawValue,
 }
 
 impl Slice {
@@ -166,7 +131,8 @@ impl Slice {
             return Err(SliceError::Forged);
         }
         let batch: Vec<CloudEvent<'_>> = serde_json::from_slice(body)?;
-        let events = batch.into_iter().map(RecordedEvent::try_from).collect::<Result<_, _>>()?;
+        let events =
+            batch.into_iter().map(RecordedEvent::try_from).collect::<Result<_, NoPosition>>()?;
         Self::new(events)
     }
 }
@@ -211,57 +177,17 @@ impl fmt::Debug for SliceKey {
     }
 }
 
-impl<'a> From<&'a RecordedEvent> for CloudEvent<'a> {
-    fn from(event: &'a RecordedEvent) -> Self {
-        Self {
-            specversion: "1.0".into(),
-            id: event.event_id,
-            source: "/rookery/log".into(),
-            kind: event.kind.as_str().into(),
-            subject: event.stream.as_str().into(),
-            time: event.recorded_at,
-            datacontenttype: "application/json".into(),
-            position: event.position.to_string().into(),
-            streamversion: event.version,
-            schemaversion: event.schema_version,
-            requestid: event.metadata.request_id.as_deref().map(Cow::from),
-            traceparent: event.metadata.traceparent,
-            data: &event.payload,
-        }
-    }
-}
-
-impl TryFrom<CloudEvent<'_>> for RecordedEvent {
-    type Error = SliceError;
-
-    fn try_from(event: CloudEvent<'_>) -> Result<Self, SliceError> {
-        Ok(Self {
-            position: event
-                .position
-                .parse()
-                .map_err(|_| SliceError::Position(event.position.to_string()))?,
-            event_id: event.id,
-            stream: event.subject.into_owned(),
-            version: event.streamversion,
-            kind: event.kind.into_owned(),
-            schema_version: event.schemaversion,
-            payload: event.data.to_owned(),
-            metadata: Metadata {
-                request_id: event.requestid.map(Cow::into_owned),
-                traceparent: event.traceparent,
-            },
-            recorded_at: event.time,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
     use proptest::prelude::*;
+    use serde_json::value::RawValue;
+    use uuid::Uuid;
 
     use super::*;
     use crate::event::{Event, TweetCreated};
     use crate::id::UserId;
+    use crate::recorded::Metadata;
 
     const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

@@ -10,6 +10,7 @@ pub mod follow;
 pub mod history;
 pub mod hops;
 pub mod outbox;
+pub mod ranges;
 pub mod read;
 pub mod schema;
 

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use events::event::DecodeError;
+use events::store::ranges::{Archived, NotLive};
 use events::store::schema::SchemaError;
-use events::store::{Connections, history, read};
+use events::store::{Connections, history, ranges, read};
 use events::trace::{BatchSpan, SpanKind, attribute};
 use events::{Clock, Mark, Position, ProjectionName, RecordedEvent, Slice};
 use metrics::{counter, histogram};
@@ -145,6 +146,8 @@ pub enum ProjectionError {
     Log(#[source] sqlx::Error),
     #[error(transparent)]
     OtherHistory(#[from] OtherHistory),
+    #[error("the read model is at position {at}: {archived}")]
+    Archived { at: Position, archived: Archived },
     #[error(transparent)]
     Schema(#[from] SchemaError),
     #[error("the log ends before position {0}, which a message carries")]
@@ -170,6 +173,7 @@ impl ProjectionError {
     pub const fn is_final(&self) -> bool {
         match self {
             Self::OtherHistory(_)
+            | Self::Archived { .. }
             | Self::Schema(SchemaError::Newer { .. })
             | Self::Apply(ApplyError::Decode(_) | ApplyError::Hole { .. }) => true,
             Self::Apply(ApplyError::Fenced(_) | ApplyError::Database(_))
@@ -204,10 +208,17 @@ impl<M: ReadModel> Projection<M> {
     ///
     /// # Errors
     /// [`ProjectionError::OtherHistory`] when the read model does not belong to this log, [`ProjectionError::Schema`] when a later
-    /// release has made it into what this one must not write.
+    /// release has made it into what this one must not write, [`ProjectionError::Archived`] when what it needs next is.
     pub async fn take_over(&self) -> Result<Checkpoint, ProjectionError> {
         let checkpoint = checkpoint::take_over(&self.database).await.map_err(ApplyError::from)?;
         M::LAYOUT.schema.may_be_written(&self.database).await?;
+        // Before the look at its history, which is not to be seen there.
+        ranges::live_after(&self.log, checkpoint.position).await.map_err(|error| match error {
+            NotLive::Archived(archived) => {
+                ProjectionError::Archived { at: checkpoint.position, archived }
+            }
+            NotLive::Log(error) => ProjectionError::Log(error),
+        })?;
         self.foreign(checkpoint, &[]).await?;
         Ok(checkpoint)
     }

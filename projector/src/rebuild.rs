@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use events::store::fault::is_disk_full;
-use events::store::{ConnectError, Connections, history, read};
+use events::store::ranges::NotLive;
+use events::store::{ConnectError, Connections, history, ranges, read};
 use events::{Mark, Position};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,8 @@ pub enum RebuildError {
     Projection(#[from] ProjectionError),
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    #[error(transparent)]
+    NotLive(#[from] NotLive),
     #[error("the log cannot be read: {0}")]
     Log(#[source] sqlx::Error),
     #[error("the next generation cannot be written: {0}")]
@@ -147,6 +150,7 @@ impl Rebuild {
         let Incoming { schema, database } = claim.open_previous().await?;
         let previous = database.with_settings(settings::<M>()).connect(CONNECTIONS).await?;
         let checkpoint = checkpoint::take_over(&previous).await?;
+        ranges::live_after(&self.log, checkpoint.position).await?;
         let mark = checkpoint.mark();
         if !history::foreign(&self.log, &[mark]).await.map_err(RebuildError::Log)?.is_empty() {
             return Err(RebuildError::OtherHistory(mark));
@@ -162,6 +166,7 @@ impl Rebuild {
         &self,
         claim: &mut Claim,
     ) -> Result<Rebuilt, RebuildError> {
+        ranges::live_after(&self.log, Position::START).await?;
         let Incoming { schema, database } = claim.make_next().await?;
         let next = database.with_settings(settings::<M>()).connect(CONNECTIONS).await?;
         progress::make_table(&next).await?;

@@ -17,12 +17,14 @@ mod report;
 mod tables;
 
 use events::Position;
-use events::store::{Connections, history, read};
+use events::store::ranges::NotLive;
+use events::store::{Connections, history, ranges, read};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::feed::read_model::rules;
 use crate::progress::{Phase, Progress};
 use crate::projection::OtherHistory;
+use decisions::Decisions;
 pub use digest::Facts;
 pub(crate) use report::Differences;
 pub use report::{Difference, Explaining, Part, Report};
@@ -52,6 +54,8 @@ pub fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// Why nothing can be said about whether they agree.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
+    #[error(transparent)]
+    NotLive(#[from] NotLive),
     #[error("the log cannot be read: {0}")]
     Log(#[source] sqlx::Error),
     #[error("the read model cannot be read: {0}")]
@@ -70,9 +74,10 @@ pub async fn verify(
     listed: usize,
     progress: &Progress,
 ) -> Result<Report, VerifyError> {
+    ranges::live_after(log, Position::START).await?;
     let mut differences = Differences::up_to(listed);
     let checkpoint = checkpoint::load(feed).await.map_err(VerifyError::ReadModel)?;
-    let (accounts, head) = decisions::scan(log).await.map_err(VerifyError::Log)?;
+    let (decisions, head) = decisions::scan(log).await.map_err(VerifyError::Log)?;
     progress.sight(head);
     progress.begin(Phase::CheckLog, head.0.unsigned_abs());
 
@@ -80,7 +85,7 @@ pub async fn verify(
     if let Some(rule) = rules::load(feed).await.map_err(VerifyError::ReadModel)? {
         facts.go_by(rule);
     }
-    let mut expected = decisions::Expected::default();
+    let mut expected = Decisions::default();
     let mut after = Position::START;
     loop {
         let page = log::page(log, after, head).await.map_err(VerifyError::Log)?;
@@ -91,14 +96,15 @@ pub async fn verify(
         {
             facts.add(recorded, event);
         }
+        log::check_deletions(log, &decoded, &mut differences).await.map_err(VerifyError::Log)?;
         expected.add_page(log, &decoded).await.map_err(VerifyError::Log)?;
         after = last.position;
         progress.reach(after, page.len());
     }
     log::check_ends(log, after, head, &mut differences).await.map_err(VerifyError::Log)?;
     log::check_versions(log, &mut differences).await.map_err(VerifyError::Log)?;
-    if expected.accounts != accounts {
-        decisions::list(log, &expected.accounts, &accounts, &mut differences)
+    if expected != decisions {
+        decisions::list(log, &expected, &decisions, &mut differences)
             .await
             .map_err(VerifyError::Log)?;
     }

@@ -35,6 +35,16 @@ begin
         grant select on public.last_readings to rookery_api, rookery_projector;
         grant insert, update on public.last_readings to rookery_api;
     end if;
+    if to_regclass('public.relationships') is not null then
+        grant select
+            on public.log_ranges, public.archived_ranges, public.archived_tweets, public.relationships,
+                public.deleted_tweets, public.last_user_id
+            to rookery_api, rookery_projector;
+        grant insert, update on public.relationships to rookery_api;
+        grant insert on public.deleted_tweets to rookery_api;
+        grant update on public.last_user_id to rookery_api;
+        grant execute on function public.open_log_ranges to rookery_api;
+    end if;
     if to_regclass('public.relay_hops') is not null then
         grant select on public.relay_hops to rookery_api, rookery_projector;
         grant insert on public.relay_hops to rookery_api;

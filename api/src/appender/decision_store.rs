@@ -7,16 +7,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
-use events::event::relationship_stream;
 use events::name_key::name_key;
-use events::store::append::Head;
+use events::store::append::{Head, Relationship};
 use events::{TweetId, UserId};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use super::Submission;
 use super::batch::{Accepted, KeptAnswer, Plan, ScopedKey};
-use crate::domain::state::Relationship;
 use crate::domain::{Account, Command, DecisionState, Rejection};
 
 /// Loads what `batch` is decided against.
@@ -140,7 +138,8 @@ async fn load_taken(
     Ok(())
 }
 
-/// A tweet exists while its stream has a first version and no second.
+/// A tweet exists if the event that its id names created it, and nobody took it back. Of events that are archived it is kept
+/// who wrote them.
 async fn load_tweets(
     transaction: &mut PgConnection,
     needs: &Needs,
@@ -152,16 +151,24 @@ async fn load_tweets(
     let ids: Vec<i64> = needs.tweets.iter().map(|tweet| tweet.0).collect();
     let tweets = sqlx::query!(
         r#"
-        select created.position, (created.payload ->> 'author_id')::bigint as "author_id!"
-        from unnest($1::bigint[]) as asked (position)
+        select asked.tweet_id as "tweet_id!", created.author_id as "author_id!"
+        from unnest($1::bigint[]) as asked (tweet_id)
         cross join lateral (
-            select position, stream, payload from events
-            where events.position = asked.position and type = 'TweetCreated'
+            (
+                select (payload ->> 'author_id')::bigint as author_id from events
+                where position = asked.tweet_id and type = 'TweetCreated'
+                limit 1
+            )
+            union all
+            (
+                select author_id from archived_tweets
+                where archived_tweets.tweet_id = asked.tweet_id
+                limit 1
+            )
             limit 1
         ) as created
         where not exists (
-            select from events deleted
-            where deleted.stream = created.stream and deleted.version = 2
+            select from deleted_tweets where deleted_tweets.tweet_id = asked.tweet_id
             offset 0
         )
         "#,
@@ -169,11 +176,10 @@ async fn load_tweets(
     )
     .fetch_all(transaction)
     .await?;
-    state.tweets.extend(tweets.iter().map(|row| (TweetId(row.position), UserId(row.author_id))));
+    state.tweets.extend(tweets.iter().map(|row| (TweetId(row.tweet_id), UserId(row.author_id))));
     Ok(())
 }
 
-/// Who follows whom is what the last event of their stream says.
 async fn load_relationships(
     transaction: &mut PgConnection,
     needs: &Needs,
@@ -182,32 +188,27 @@ async fn load_relationships(
     if needs.relationships.is_empty() {
         return Ok(());
     }
-    let pairs: HashMap<String, (UserId, UserId)> = needs
-        .relationships
-        .iter()
-        .map(|&(follower, followed)| {
-            (relationship_stream(follower, followed), (follower, followed))
-        })
-        .collect();
-    let streams: Vec<String> = pairs.keys().cloned().collect();
+    let (followers, followed): (Vec<i64>, Vec<i64>) =
+        needs.relationships.iter().map(|(follower, followed)| (follower.0, followed.0)).unzip();
     let last = sqlx::query!(
         r#"
-        select last.stream as "stream!", last.version as "version!", last.type = 'Followed' as "follows!"
-        from unnest($1::text[]) as asked (stream)
+        select last.follower_id as "follower_id!: UserId", last.followed_id as "followed_id!: UserId",
+            last.version as "version!", last.follows as "follows!"
+        from unnest($1::bigint[], $2::bigint[]) as asked (follower_id, followed_id)
         cross join lateral (
-            select stream, version, type
-            from events
-            where events.stream = asked.stream
-            order by stream desc, version desc
+            select * from relationships
+            where relationships.follower_id = asked.follower_id and relationships.followed_id = asked.followed_id
             limit 1
         ) as last
         "#,
-        &streams
+        &followers,
+        &followed,
     )
     .fetch_all(transaction)
     .await?;
     state.relationships.extend(last.into_iter().map(|row| {
-        (pairs[&row.stream], Relationship { version: row.version, follows: row.follows })
+        let last = Relationship { version: row.version, follows: row.follows };
+        ((row.follower_id, row.followed_id), last)
     }));
     Ok(())
 }

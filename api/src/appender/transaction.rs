@@ -17,6 +17,7 @@ use sqlx::{Connection, PgConnection};
 use super::batch::{self, Plan};
 use super::decision_store;
 use super::expected::Expected;
+use super::ranges::Ranges;
 use super::{Accepted, Refusal, Submission};
 use crate::metrics::{APPEND_BATCH_COMMANDS, APPENDED_EVENTS};
 
@@ -70,16 +71,34 @@ impl From<sqlx::Error> for AppendError {
 /// sooner; this one is for a server that is gone without a word.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(12);
 
+/// What an appender believes of the log.
+#[derive(Debug)]
+pub(super) struct Beliefs {
+    pub expected: Expected,
+    pub ranges: Ranges,
+}
+
+impl Beliefs {
+    pub(super) fn ends_at(&mut self, head: Head) {
+        self.expected.ends_at(head);
+        self.ranges.ends_at(head);
+    }
+}
+
 /// Appends `batch` within [`ATTEMPT_TIMEOUT`].
 pub(super) async fn append_batch(
     log: &Connections,
     clock: &Clock,
     batch: &[Submission],
-    expected: &mut Expected,
+    beliefs: &mut Beliefs,
     in_doubt: &mut Option<Plan>,
 ) -> Result<(Head, Answers), AppendError> {
-    let attempt = attempt(log, clock, batch, expected, in_doubt);
+    let attempt = attempt(log, clock, batch, beliefs, in_doubt);
     match tokio::time::timeout(ATTEMPT_TIMEOUT, attempt).await {
+        Ok(Err(AppendError::Statement(error))) if append::has_no_room(&error) => {
+            beliefs.ranges.forget();
+            Err(AppendError::Connection(error))
+        }
         Ok(end) => end,
         Err(_) => Err(AppendError::Connection(late(ATTEMPT_TIMEOUT))),
     }
@@ -90,10 +109,11 @@ async fn attempt(
     log: &Connections,
     clock: &Clock,
     batch: &[Submission],
-    expected: &mut Expected,
+    Beliefs { expected, ranges }: &mut Beliefs,
     in_doubt: &mut Option<Plan>,
 ) -> Result<(Head, Answers), AppendError> {
     let mut lent = log.lend().await?;
+    ranges.open_ahead(&mut lent, batch.len()).await?;
     if in_doubt.is_none()
         && batch.iter().all(Submission::brings_events_alone)
         && let Some(head) = expected.head()
@@ -109,7 +129,8 @@ async fn attempt(
     }
 
     let mut transaction = lent.begin_with(BEGIN_LOCKED).await?;
-    let head = append::head(&mut transaction).await?;
+    let head = append::head(&mut transaction, ranges.seen).await?;
+    ranges.make_room_at(&mut transaction, head, batch.len()).await?;
     if let Some(plan) = in_doubt.as_mut()
         && is_in_log(&mut transaction, plan).await?
     {

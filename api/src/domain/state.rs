@@ -10,7 +10,7 @@ use events::event::{
     Followed, TweetCreated, TweetDeleted, Unfollowed, UserDeleted, UserRegistered,
 };
 use events::name_key::name_key;
-use events::store::append::Head;
+use events::store::append::{Head, Relationship};
 use events::{Event, Position, TweetId, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -23,13 +23,6 @@ pub struct Account {
     pub username: String,
     pub email: String,
     pub created_at: DateTime<Utc>,
-}
-
-/// The last event between two users.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Relationship {
-    pub version: i32,
-    pub follows: bool,
 }
 
 /// See the module.

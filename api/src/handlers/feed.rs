@@ -147,6 +147,7 @@ impl From<ExplainError> for Problem {
     fn from(error: ExplainError) -> Self {
         match error {
             ExplainError::Beyond { .. } => Self::invalid("at", error.to_string()),
+            ExplainError::Archived(archived) => archived.into(),
             ExplainError::Log(error) => error.into(),
             ExplainError::Decode(error) => {
                 tracing::error!(%error, "an event cannot be read");
@@ -165,7 +166,11 @@ pub(super) async fn reachable(
 ) -> Result<Position, Problem> {
     let at = match moment {
         Moment::Position(at) => at,
-        Moment::Time(time) => return Ok(read::position_at(&state.log, time).await?),
+        Moment::Time(time) => {
+            let detail = "is in a part of the log that is archived: name a position";
+            let found = read::position_at(&state.log, time).await?;
+            return found.ok_or_else(|| Problem::invalid(name, detail));
+        }
     };
     if at <= *state.log_head.borrow() {
         return Ok(at);

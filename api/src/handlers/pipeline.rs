@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
 use events::event::{Event, TweetCreated};
 use events::store::hops::{RelayHop, of_relay};
-use events::store::read;
+use events::store::{ranges, read};
 use events::{Position, TweetId};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -79,7 +79,12 @@ pub async fn delivery(
     let detail = || format!("you have written no tweet {tweet_id}, or taken it back");
     let not_theirs = || Problem::not_found(detail());
     // By the log, which has it before the read model does.
-    let recorded = read::at(&state.log, Position(tweet_id.0)).await?.ok_or_else(not_theirs)?;
+    let Some(recorded) = read::at(&state.log, Position(tweet_id.0)).await? else {
+        return Err(match ranges::archived(&state.log).await? {
+            Some(archived) if tweet_id.0 <= archived.through.0 => archived.into(),
+            _ => not_theirs(),
+        });
+    };
     match recorded.event() {
         Ok(Event::TweetCreated(TweetCreated { author_id, .. })) if author_id == author => {}
         Ok(_) => return Err(not_theirs()),

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use events::store::ranges::{self, NotLive};
 use events::{Clock, Position, UserId};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
@@ -238,7 +239,12 @@ impl FeedStream {
             .read(MinPosition(to), read)
             .await?
             .or_not_found(|| format!("the calling user {reader} does not exist"))?;
-        if position.0 - at.0 > RESUME_MAX_EVENTS {
+        let is_live = match ranges::live_after(&self.state.log, at).await {
+            Ok(()) => true,
+            Err(NotLive::Archived(_)) => false,
+            Err(NotLive::Log(error)) => return Err(error.into()),
+        };
+        if position.0 - at.0 > RESUME_MAX_EVENTS || !is_live {
             self.ready.push_back(reset(position));
             self.at = position;
             self.read_to = None;
@@ -282,10 +288,11 @@ fn frame(event: &LiveEvent) -> Event {
     }
 }
 
-/// Says that too much happened since for all of it to be told.
+/// Says that too much happened since for all of it to be told, or that it is not in the log any more.
 fn reset(position: Position) -> Event {
-    let reason =
-        format!("more than {RESUME_MAX_EVENTS} events ago: read a page and go on from here");
+    let reason = format!(
+        "more than {RESUME_MAX_EVENTS} events ago, or archived: read a page and go on from here"
+    );
     let json = serde_json::json!({ "reason": reason }).to_string();
     Event::default().id(position.to_string()).event("reset").data(json)
 }

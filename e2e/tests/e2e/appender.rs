@@ -8,11 +8,11 @@ use api::domain::{Command, Content, Email, Rejection, Username};
 use chrono::{DateTime, Duration, Utc};
 use e2e::database::TestDatabase;
 use e2e::model::read_log;
-use e2e::until;
+use e2e::{RANGE_EVENTS, until};
 use events::event::TweetCreated;
 use events::recorded::Metadata;
 use events::store::append::{self, BEGIN_LOCKED, NewEvent};
-use events::store::{Connections, read};
+use events::store::{Connections, ranges, read};
 use events::{Clock, Event, Position, UserId};
 use futures_util::future::join_all;
 use sqlx::Connection as _;
@@ -23,7 +23,8 @@ use uuid::Uuid;
 /// An appender with connections of its own, as in a process of its own.
 async fn start_appender(database: &TestDatabase) -> Appender {
     let (head, _) = watch::channel(Position::START);
-    let (appender, task) = Appender::new(database.pool().await, Clock::system(), head);
+    let (appender, task) =
+        Appender::new(database.pool().await, Clock::system(), RANGE_EVENTS, head);
     tokio::spawn(task.run(CancellationToken::new()));
     appender
 }
@@ -179,7 +180,8 @@ async fn a_commit_that_nobody_heard_of_is_found_in_the_log_and_not_repeated() {
     let database = TestDatabase::migrated().await;
     let (gate, gated) = database.behind_a_gate().await;
     let (head, _) = watch::channel(Position::START);
-    let (appender, task) = Appender::new(gated.connect(4).await.unwrap(), Clock::system(), head);
+    let (appender, task) =
+        Appender::new(gated.connect(4).await.unwrap(), Clock::system(), RANGE_EVENTS, head);
     tokio::spawn(task.run(CancellationToken::new()));
     submit(&appender, register("ada")).await.unwrap();
 
@@ -210,7 +212,7 @@ async fn one_who_appends_alone_by_a_clock_that_goes_back_stays_in_order() {
     let database = TestDatabase::migrated().await;
     let (head, _) = watch::channel(Position::START);
     let clock = Clock::showing(clock_that_goes_back);
-    let (appender, task) = Appender::new(database.pool().await, clock, head);
+    let (appender, task) = Appender::new(database.pool().await, clock, RANGE_EVENTS, head);
     tokio::spawn(task.run(CancellationToken::new()));
     submit(&appender, register("ada")).await.unwrap();
     for number in 0..3 {
@@ -228,7 +230,8 @@ async fn an_append_that_the_server_begins_too_late_is_not_repeated_and_not_denie
     let database = TestDatabase::migrated().await;
     let (gate, gated) = database.behind_a_gate().await;
     let (head, _) = watch::channel(Position::START);
-    let (appender, task) = Appender::new(gated.connect(4).await.unwrap(), Clock::system(), head);
+    let (appender, task) =
+        Appender::new(gated.connect(4).await.unwrap(), Clock::system(), RANGE_EVENTS, head);
     tokio::spawn(task.run(CancellationToken::new()));
     let log = database.pool().await;
     submit(&appender, register("ada")).await.unwrap();
@@ -305,10 +308,11 @@ async fn until_somebody_waits_for_the_lock(database: &TestDatabase) {
 async fn an_append_that_looked_too_early_is_refused() {
     let database = TestDatabase::migrated().await;
     let log = database.pool().await;
+    ranges::open(&log, Position(RANGE_EVENTS), RANGE_EVENTS).await.unwrap();
     let mut lent = log.lend().await.unwrap();
     // A snapshot for the whole transaction: the earliest that a look can be.
     let mut early = lent.begin_with("begin isolation level repeatable read").await.unwrap();
-    assert_eq!(append::head(&mut early).await.unwrap().position, Position::START);
+    assert_eq!(append::head(&mut early, Position::START).await.unwrap().position, Position::START);
     let tweeted = |position| NewEvent {
         position: Position(position),
         event_id: Uuid::now_v7(),

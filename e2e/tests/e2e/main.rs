@@ -1,6 +1,7 @@
 //! Rookery on real servers: each guarantee, and what happens when something fails.
 
 mod appender;
+mod archives;
 mod authentication;
 mod backups;
 mod broker_cluster;

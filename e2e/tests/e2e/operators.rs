@@ -70,6 +70,7 @@ async fn an_empty_variable_is_as_if_it_were_not_set() {
         "TRUST_USER_HEADER",
         "FEED_CONNECTIONS",
         "MIN_POSITION_PATIENCE_MS",
+        "LOG_RANGE_EVENTS",
         "FEED_KEPT",
         "FAN_OUT_ROWS",
         "PULL_FROM",

@@ -23,7 +23,7 @@ use events::event::{
 use events::projection::ProjectionName;
 use events::recorded::Metadata;
 use events::store::database::PLANNED_EACH_TIME;
-use events::store::{Connections, append, history, outbox, read};
+use events::store::{Connections, append, history, outbox, ranges, read};
 use events::{Clock, Event, Mark, Position, RecordedEvent, TweetId, UserId};
 use projector::bounds::Bounds;
 use projector::changes::Ways;
@@ -45,7 +45,10 @@ const KEPT: i64 = 1_000;
 /// A page of twenty and the one more that says whether there is another.
 const PAGE: Page = Page { skip: 0, limit: 21 };
 
-const TABLES: &str = "'events', 'accounts', 'idempotency_keys', 'markers', 'last_readings', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'reader_counts', 'pulled_authors', 'rules'";
+/// Of the log; it is filled beyond the second.
+const RANGE_EVENTS: i64 = 10_000;
+
+const TABLES: &str = "'events_1', 'events_10001', 'events_20001', 'relationships', 'deleted_tweets', 'accounts', 'idempotency_keys', 'markers', 'last_readings', 'users', 'tweets', 'follows', 'feed_items', 'floors', 'reader_counts', 'pulled_authors', 'rules'";
 
 /// A single session, so that what it knows of the tables is from when they were empty.
 struct Session {
@@ -82,6 +85,9 @@ impl Session {
             sessions = sessions.with_settings(PLANNED_EACH_TIME);
         }
         let one = sessions.connect(1).await.unwrap();
+        if projection == ProjectionName::Feed {
+            ranges::open(&one, Position(3 * RANGE_EVENTS), RANGE_EVENTS).await.unwrap();
+        }
         let off = format!(
             "do $$ declare t text; begin foreach t in array array[{tables}] loop
                 execute format('alter table %I set (autovacuum_enabled = off)', t);

@@ -54,7 +54,7 @@ async fn are_denied(url: &str, statements: &[&'static str]) {
 }
 
 /// What neither program may do to the log.
-const CHANGES_OF_THE_LOG: [&str; 12] = [
+const CHANGES_OF_THE_LOG: [&str; 19] = [
     "update events set payload = '{}'",
     "delete from events",
     "truncate events",
@@ -62,6 +62,13 @@ const CHANGES_OF_THE_LOG: [&str; 12] = [
     "alter table events disable trigger events_append_only",
     "alter table events drop column metadata",
     "drop table events cascade",
+    "update events_1 set payload = '{}'",
+    "delete from events_1",
+    "truncate events_1",
+    "drop table events_1",
+    "alter table events_1 disable trigger events_append_only",
+    "alter table events detach partition events_1",
+    "delete from deleted_tweets",
     "create or replace function refuse_change_of_events() returns trigger language plpgsql as 'begin return new; end'",
     "set session_replication_role = replica",
     "insert into outbox select * from outbox",
@@ -69,12 +76,15 @@ const CHANGES_OF_THE_LOG: [&str; 12] = [
     "insert into log_migrations select * from log_migrations",
 ];
 
-const OF_THE_LOG_FOR_THE_PROJECTOR: [&str; 6] = [
+const OF_THE_LOG_FOR_THE_PROJECTOR: [&str; 9] = [
     "insert into events select * from events",
     "update outbox set position = 0",
     "insert into accounts select * from accounts",
     "delete from accounts",
     "delete from idempotency_keys",
+    "update relationships set follows = true",
+    "update last_user_id set user_id = 1",
+    "select open_log_ranges(1000, 1000)",
     "update last_readings set read_at = now()",
 ];
 

@@ -6,7 +6,7 @@ use api::views;
 use e2e::database::TestDatabase;
 use e2e::history::{given, new_user};
 use events::event::TweetCreated;
-use events::store::{Connections, append, outbox, read};
+use events::store::{Connections, append, outbox, ranges, read};
 use events::{Event, Mark, Position, UserId};
 use projector::changes::Ways;
 use projector::checkpoint;
@@ -16,17 +16,17 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 /// Transactions beside the snapshot before it is measured for the first time.
 const FIRST_ROUNDS: i64 = 800;
 
-/// Versions of checkpoint and outbox that the snapshot keeps after that: ten seconds of a busy service,
+/// Versions of checkpoint, outbox and last user id that the snapshot keeps after that: ten seconds of a busy service,
 /// and 160 pages.
 const VERSIONS: i64 = 20_000;
 
 const MEASUREMENTS: i64 = 5;
 
-/// One level more of each of the six indexes, and the map of what everyone can see, once vacuum has
+/// One level more of each of the seven indexes, and the map of what everyone can see, once vacuum has
 /// made it.
 const BLOCKS_MORE_MAX: i64 = 16;
 
-const TABLES: [&str; 3] = ["checkpoint", "outbox", "events"];
+const TABLES: [&str; 4] = ["checkpoint", "outbox", "events_1", "last_user_id"];
 
 /// How many blocks `work` looks at, as the tables count them.
 async fn blocks(one: &Connections, work: impl AsyncFnOnce()) -> i64 {
@@ -41,7 +41,7 @@ async fn counted(one: &Connections) -> i64 {
     let counted = sqlx::query_scalar(
         "select sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)::bigint
          from pg_statio_user_tables
-         where relname in ('checkpoint', 'outbox', 'events')",
+         where relname in ('checkpoint', 'outbox', 'events_1', 'last_user_id')",
     );
     let counted = counted.fetch_one(&mut *lent).await.unwrap();
     lent.give_back();
@@ -55,7 +55,7 @@ async fn round(one: &Connections, fence: i64) {
     let head = read::head(one).await.unwrap();
     let mut lent = one.lend().await.unwrap();
     let mut transaction = lent.begin_with(append::BEGIN_LOCKED).await.unwrap();
-    let old = append::head(&mut transaction).await.unwrap();
+    let old = append::head(&mut transaction, Position::START).await.unwrap();
     assert_eq!(old.position, head);
     let position = head.next();
     let new = append::NewEvent {
@@ -86,7 +86,7 @@ async fn vacuum(one: &Connections) {
 }
 
 /// What so many transactions leave behind that move neither cursor nor checkpoint: renewals of the lease,
-/// and projectors that take over.
+/// projectors that take over, and registrations.
 async fn versions(one: &Connections) {
     let mut lent = one.lend().await.unwrap();
     let leave = format!(
@@ -97,6 +97,8 @@ async fn versions(one: &Connections) {
             where (position, fence) = (
                 select position, fence from checkpoint order by position desc, fence desc limit 1
             );
+            update last_user_id set user_id = user_id + 1
+            where user_id = (select user_id from last_user_id order by user_id desc limit 1);
             commit;
         end loop; end $$"
     );
@@ -125,6 +127,7 @@ async fn measure(one: &Connections, fence: i64) -> (i64, i64) {
 async fn an_old_snapshot_makes_nothing_slower() {
     let database = TestDatabase::migrated().await;
     let one = database.database().connect(1).await.unwrap();
+    ranges::open(&one, Position(100_000), 100_000).await.unwrap();
     for table in TABLES {
         let by_hand = format!("alter table {table} set (autovacuum_enabled = off)");
         sqlx::query(AssertSqlSafe(by_hand)).execute(&one).await.unwrap();

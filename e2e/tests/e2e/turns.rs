@@ -8,6 +8,7 @@ use e2e::live::{LiveFeed, Told};
 use e2e::model::Model;
 use e2e::process::run;
 use e2e::system::{System, start_api};
+use events::store::ranges;
 use events::{Position, TweetId, UserId};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -75,6 +76,7 @@ async fn a_stream_from_too_long_ago_says_so_and_goes_on() {
     let (ada, bob) = (rookery.register("ada").await, rookery.register("bob").await);
     rookery.follow(bob, ada).await;
     // As if ada and her followers had come and gone all the time.
+    ranges::open(&system.log, Position(200_000), 200_000).await.unwrap();
     let many = "insert into events
         select 3 + number, gen_random_uuid(), 'relationship-1-2', number,
             case when number % 2 = 1 then 'Followed' else 'Unfollowed' end, 1,

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use e2e::client::Rookery;
 use e2e::cluster::Cluster;
 use e2e::database::TestDatabase;
-use e2e::model::Model;
+use e2e::model::{Model, read_log};
 use e2e::pages;
 use e2e::process::Process;
 use e2e::system::{System, start_api, start_projector};
-use e2e::until;
 use e2e::vhost::Vhost;
+use e2e::{RANGE_EVENTS, until};
 use events::store::{Connections, Database};
 use events::{Position, TweetId, UserId};
 use reqwest::StatusCode;
+use serde_json::json;
+use sqlx::AssertSqlSafe;
 use sqlx::migrate::Migrator;
 use uuid::Uuid;
 
@@ -86,6 +88,71 @@ async fn the_commands_bring_a_log_of_the_release_before_to_this_one_while_it_ser
     api.kill().await;
     projector.kill().await;
     vhost.remove().await;
+}
+
+/// A log that was one table becomes the first range of one that is kept in ranges, and goes on as if nothing had been.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_one_table_becomes_the_first_range() {
+    let system = System::start().await;
+    let rookery = &system.client;
+    let (ada, bob) = (rookery.register("ada").await, rookery.register("bob").await);
+    let cleo = rookery.register("cleo").await;
+    rookery.follow(bob, ada).await;
+    rookery.follow(ada, bob).await;
+    rookery.delete(&format!("/api/subscriptions/unfollow/{bob}"), Some(ada)).await;
+    let (kept, gone) = (rookery.tweet(ada, "kept").await, rookery.tweet(ada, "gone").await);
+    rookery.delete(&format!("/api/tweets/{gone}"), Some(ada)).await;
+    rookery.delete(&format!("/api/users/{cleo}"), Some(cleo)).await;
+
+    // The same log, as the release before had it.
+    let (database, vhost) = (TestDatabase::create().await, Vhost::create().await);
+    let log = database.pool().await;
+    Release::earlier("log", 7).migrate(&log).await;
+    for table in ["events", "accounts"] {
+        let order = if table == "events" { "position" } else { "user_id" };
+        let rows = format!("select to_jsonb({table}) from {table} order by {order}");
+        let rows: Vec<serde_json::Value> =
+            sqlx::query_scalar(AssertSqlSafe(rows)).fetch_all(&system.log).await.unwrap();
+        assert!(!rows.is_empty());
+        let insert = format!(
+            "insert into {table}
+             select made.* from jsonb_array_elements($1) as row (columns)
+             cross join lateral jsonb_populate_record(null::{table}, columns) as made"
+        );
+        let written = sqlx::query(AssertSqlSafe(insert)).bind(serde_json::Value::from(rows));
+        written.execute(&log).await.unwrap();
+    }
+    let (mut api, client) = start_api(&database.url, &vhost.url, &[], &[]).await;
+    let mut projector = start_projector(&database.url, &vhost.url, &[], &[]).await;
+    assert_eq!(said(&log).await, said(&system.log).await);
+
+    let twice = client.post("/api/subscriptions/follow", Some(bob), json!({ "followed_id": ada }));
+    assert_eq!(twice.await.status, StatusCode::CONFLICT);
+    client.follow(ada, bob).await;
+    let again = client.delete(&format!("/api/tweets/{gone}"), Some(ada)).await;
+    assert_eq!(again.status, StatusCode::NOT_FOUND);
+    assert_eq!(client.register("dora").await.0, cleo.0 + 1);
+    let last = client.tweet(ada, "after").await;
+    assert_eq!(client.feed(bob, Position(last.0)).await, [last, kept]);
+    let removed = client.delete(&format!("/api/tweets/{kept}"), Some(ada)).await;
+    assert_eq!(removed.status, StatusCode::OK);
+    let variables = [("DATABASE_URL", database.url.as_str()), ("AMQP_URL", vhost.url.as_str())];
+    let verified = pages::succeed("projector verify", &variables).await;
+    assert!(verified.contains("no differences"), "{verified}");
+    let ranges = "select first_position, last_position from log_ranges order by 1";
+    let ranges: Vec<(i64, i64)> = sqlx::query_as(ranges).fetch_all(&log).await.unwrap();
+    let end = system.head().await.0;
+    assert_eq!(ranges[..2], [(1, end), (end + 1, end + RANGE_EVENTS)]);
+    for process in [&mut api, &mut projector] {
+        process.kill().await;
+    }
+    vhost.remove().await;
+    system.stop().await;
+}
+
+/// All of a log, in words.
+async fn said(log: &Connections) -> Vec<String> {
+    read_log(log).await.iter().map(|event| format!("{event:?}")).collect()
 }
 
 /// Both programs of this release, which stands for the older one, restarted under what a later one has added.

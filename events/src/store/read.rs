@@ -9,7 +9,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::NEWEST_ONE;
-use crate::id::Position;
+use crate::id::{Position, UserId};
 use crate::recorded::{Metadata, RecordedEvent};
 
 /// The end of the log: the position of its last event, 0 while it is empty.
@@ -54,19 +54,23 @@ pub async fn recorded_at(
         .await
 }
 
-/// Where the log ended at `time`: the last position up to which every event had been recorded by then.
-/// Times in the log never go back, so it is found by halving.
+/// Where the log ended at `time`: the last position up to which every event had been recorded by then; `None` when that
+/// is in a part that is archived. Times in the log never go back, so it is found by halving.
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
 pub async fn position_at(
     executor: impl PgExecutor<'_>,
     time: DateTime<Utc>,
-) -> Result<Position, sqlx::Error> {
+) -> Result<Option<Position>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
-        with recursive search (low, high) as (
-            select 0::bigint, coalesce((select position from events order by position desc limit $2), 0)
+        with recursive archived (last_position, last_recorded_at) as (
+            select last_position, last_recorded_at from archived_ranges order by first_position desc limit $2
+        ), search (low, high) as (
+            select
+                coalesce((select last_position from archived), 0),
+                coalesce((select position from events order by position desc limit $2), 0)
             union all
             select
                 case when middle.recorded_at <= $1 then middle.position else low end,
@@ -77,12 +81,14 @@ pub async fn position_at(
             ) as middle
             where low < high
         )
-        select low as "position!: Position" from search where low = high
+        select low as "position!: Position"
+        from search
+        where low = high and not exists (select from archived where low = last_position and last_recorded_at > $1)
         "#,
         time,
         NEWEST_ONE,
     )
-    .fetch_one(executor)
+    .fetch_optional(executor)
     .await
 }
 
@@ -200,7 +206,8 @@ pub async fn turns(
     Ok(rows.into_iter().map(RecordedEvent::from).collect())
 }
 
-/// The newest events of each of `streams` up to `position`, at most `limit` of each, in order.
+/// The newest events of each of `streams` up to `position`, at most `limit` of each, in order; but not
+/// the creation of a tweet, whose place is its id.
 ///
 /// Within a stream versions go with positions, so the newest by the key (stream, version) are the
 /// newest in the log.
@@ -224,7 +231,7 @@ pub async fn newest_of_streams(
         from unnest($1::text[]) as wanted (stream)
         cross join lateral (
             select * from events
-            where events.stream = wanted.stream and events.position <= $2
+            where events.stream = wanted.stream and events.type <> 'TweetCreated' and events.position <= $2
             order by events.stream desc, events.version desc
             limit $3
         ) as newest
@@ -239,7 +246,7 @@ pub async fn newest_of_streams(
     Ok(rows.into_iter().map(RecordedEvent::from).collect())
 }
 
-/// The first event of each of `streams`, in no order.
+/// The first event of each of `streams`, in no order; but not the creation of a tweet.
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
@@ -256,7 +263,9 @@ pub async fn first_of_streams(
             metadata as "metadata: Json<Metadata>", recorded_at
         from unnest($1::text[]) as asked (stream)
         cross join lateral (
-            select * from events where events.stream = asked.stream and events.version = 1 limit 1
+            select * from events
+            where events.stream = asked.stream and events.version = 1 and events.type <> 'TweetCreated'
+            limit 1
         ) as first
         "#,
         streams
@@ -266,7 +275,8 @@ pub async fn first_of_streams(
     Ok(rows.into_iter().map(RecordedEvent::from).collect())
 }
 
-/// Position and kind of the last event of each of `streams` that has one.
+/// Position and kind of the last event of each of `streams` that has one; of a tweet that was not deleted its
+/// creation.
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
@@ -274,20 +284,54 @@ pub async fn last_of_streams(
     executor: impl PgExecutor<'_>,
     streams: &[String],
 ) -> Result<HashMap<String, (Position, String)>, sqlx::Error> {
+    let tweets: Vec<Option<i64>> =
+        streams.iter().map(|stream| stream.strip_prefix("tweet-")?.parse().ok()).collect();
     let rows = sqlx::query!(
         r#"
-        select last.stream, last.position as "position: Position", last.type as kind
-        from unnest($1::text[]) as asked (stream)
+        select last.stream as "stream!", last.position as "position!: Position", last.type as "kind!"
+        from unnest($1::text[], $2::bigint[]) as asked (stream, tweet_id)
         cross join lateral (
-            select stream, position, type from events
-            where events.stream = asked.stream
-            order by events.stream desc, events.version desc
+            (
+                select stream, position, type from events
+                where events.stream = asked.stream and type <> 'TweetCreated'
+                order by events.stream desc, events.version desc
+                limit 1
+            )
+            union all
+            (
+                select stream, position, type from events
+                where events.position = asked.tweet_id and type = 'TweetCreated'
+                limit 1
+            )
             limit 1
         ) as last
         "#,
-        streams
+        streams,
+        &tweets as _,
     )
     .fetch_all(executor)
     .await?;
     Ok(rows.into_iter().map(|row| (row.stream, (row.position, row.kind))).collect())
+}
+
+/// Whether one of the two ever followed the other, in this direction.
+///
+/// # Errors
+/// [`sqlx::Error`] when the database is away.
+pub async fn have_related(
+    executor: impl PgExecutor<'_>,
+    follower: UserId,
+    followed: UserId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select from relationships where follower_id = $1 and followed_id = $2
+        ) as "have!"
+        "#,
+        follower.0,
+        followed.0,
+    )
+    .fetch_one(executor)
+    .await
 }

@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use events::store::{Connections, history};
+use events::store::{Connections, history, ranges};
 use events::{Position, UserId};
 use futures_util::TryStreamExt;
 use sqlx::{Connection, PgConnection};
@@ -34,6 +34,7 @@ pub async fn compare(
     listed: usize,
     progress: &Progress,
 ) -> Result<Report, VerifyError> {
+    ranges::live_after(log, Position::START).await?;
     let mut differences = Differences::up_to(listed);
     let mut lent = connections.lend().await.map_err(VerifyError::ReadModel)?;
     let mut snapshot = lent

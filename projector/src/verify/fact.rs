@@ -47,6 +47,18 @@ pub(super) enum Fact {
         followed_id: UserId,
         at: Position,
     },
+    /// What the decision state has of two users: the version of the last event between them, and so whether one follows
+    /// the other.
+    Related {
+        follower_id: UserId,
+        followed_id: UserId,
+        version: i32,
+        follows: bool,
+    },
+    /// What the decision state has of a tweet that was deleted.
+    TakenBack {
+        tweet_id: TweetId,
+    },
 }
 
 /// Stands for a text, so that facts are small and no report shows what people wrote.
@@ -102,12 +114,12 @@ impl Fact {
             Self::Registered { user_id, .. } | Self::UserDeleted { user_id, .. } => {
                 (Part::Users, user_id.0)
             }
-            Self::Created { tweet_id, .. } | Self::TweetDeleted { tweet_id, .. } => {
-                (Part::Tweets, tweet_id.0)
-            }
-            Self::Began { follower_id, .. } | Self::Ended { follower_id, .. } => {
-                (Part::Follows, follower_id.0)
-            }
+            Self::Created { tweet_id, .. }
+            | Self::TweetDeleted { tweet_id, .. }
+            | Self::TakenBack { tweet_id } => (Part::Tweets, tweet_id.0),
+            Self::Began { follower_id, .. }
+            | Self::Ended { follower_id, .. }
+            | Self::Related { follower_id, .. } => (Part::Follows, follower_id.0),
         };
         let bucket = usize::try_from(key.unsigned_abs() % BUCKETS as u64).unwrap_or_default();
         Place { part, bucket }
@@ -119,9 +131,9 @@ impl Fact {
             Self::Registered { user_id, .. } | Self::UserDeleted { user_id, .. } => {
                 format!("user-{user_id}")
             }
-            Self::Created { tweet_id, .. } | Self::TweetDeleted { tweet_id, .. } => {
-                format!("tweet-{tweet_id}")
-            }
+            Self::Created { tweet_id, .. }
+            | Self::TweetDeleted { tweet_id, .. }
+            | Self::TakenBack { tweet_id } => format!("tweet-{tweet_id}"),
             Self::Began { follower_id, followed_id, .. }
             | Self::Ended { follower_id, followed_id, .. }
                 if follower_id == followed_id =>
@@ -129,7 +141,8 @@ impl Fact {
                 format!("user-{follower_id}")
             }
             Self::Began { follower_id, followed_id, .. }
-            | Self::Ended { follower_id, followed_id, .. } => {
+            | Self::Ended { follower_id, followed_id, .. }
+            | Self::Related { follower_id, followed_id, .. } => {
                 relationship_stream(*follower_id, *followed_id)
             }
         }
@@ -153,6 +166,11 @@ impl Fact {
             Self::Ended { follower_id, followed_id, at } => {
                 format!("user {follower_id} ceased to read user {followed_id} at {at}")
             }
+            Self::Related { follower_id, followed_id, version, follows } => {
+                let way = if *follows { "follows" } else { "does not follow" };
+                format!("user {follower_id} {way} user {followed_id}, as of version {version}")
+            }
+            Self::TakenBack { tweet_id } => format!("tweet {tweet_id} is taken back"),
         }
     }
 

@@ -26,6 +26,9 @@ const AUTHOR: UserId = UserId(1);
 /// How many events a reader takes at a time.
 const PAGE: usize = 512;
 
+/// As the api has it when nothing else is said.
+const RANGE_EVENTS: i64 = 10_000_000;
+
 pub struct Rookery {
     appender: Appender,
     log: Connections,
@@ -37,7 +40,7 @@ impl Rookery {
             events::store::Database::parse("DATABASE_URL", &database.url, NAME)?.connect(4).await?;
         Schema::Log.migrate(&log).await?;
         let (head, _) = watch::channel(Position::START);
-        let (appender, task) = Appender::new(log.clone(), Clock::system(), head);
+        let (appender, task) = Appender::new(log.clone(), Clock::system(), RANGE_EVENTS, head);
         // On a thread of its own, as in the api.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new()

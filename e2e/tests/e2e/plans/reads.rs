@@ -62,7 +62,7 @@ async fn reads(session: &Session) -> BTreeMap<&'static str, (i64, i64)> {
     count!("what an append builds on", 40, |one| async move {
         let mut lent = one.lend().await?;
         let mut transaction = lent.begin_with(append::BEGIN_LOCKED).await?;
-        let head = append::head(&mut transaction).await?;
+        let head = append::head(&mut transaction, Position::START).await?;
         transaction.rollback().await?;
         lent.give_back();
         Ok::<_, sqlx::Error>(head)
