@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use e2e::client::Rookery;
+use e2e::database::TestDatabase;
 use e2e::live::{LiveFeed, Told};
 use e2e::model::read_log;
 use e2e::pages;
@@ -179,6 +180,14 @@ async fn what_reads_old_events_says_so(system: &System, old: &Old) {
         assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
         assert!(said.contains(&words), "{command:?}: {said}");
     }
+
+    // A read model that has yet to be made.
+    let empty = TestDatabase::create().await;
+    let fresh =
+        [variables[0], ("AMQP_URL", &*system.amqp_url()), ("FEED_DATABASE_URL", &empty.url)];
+    let output = run("projector", &["run"], &fresh).await;
+    let ended = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && ended.contains(&words), "{ended}");
 
     let young = client.tweet(ada, "young").await;
     system.caught_up().await;
