@@ -108,7 +108,7 @@ pub fn has_no_room(error: &sqlx::Error) -> bool {
 }
 
 /// Appends `events` after `old` and announces the new head at commit: one statement for the whole
-/// batch. It also writes what the [decision state](Consequences) says by these events alone.
+/// batch. It also writes what the decision state says by these events alone.
 ///
 /// It takes the lock if the transaction does not have it yet. So outside a transaction it is a whole
 /// append in one round trip, for who is likely to be alone: the state that `events` were decided on may
