@@ -76,11 +76,11 @@ impl Writer {
     /// [`ArchiveError::Write`]
     pub fn add(&mut self, events: &[RecordedEvent]) -> Result<(), ArchiveError> {
         for event in events {
-            let written = serde_json::to_writer(&mut self.lines, &CloudEvent::from(event));
-            written
-                .map_err(io::Error::from)
-                .and_then(|()| self.lines.write_all(b"\n"))
-                .map_err(|source| unwritten(&self.unfinished, source))?;
+            // A line at a time: the compressor would be given each token of it.
+            let mut line = serde_json::to_vec(&CloudEvent::from(event))
+                .expect("strings and numbers always have a JSON form");
+            line.push(b'\n');
+            self.lines.write_all(&line).map_err(|source| unwritten(&self.unfinished, source))?;
         }
         Ok(())
     }
