@@ -5,13 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use events::archive::{self, ArchiveError, Reader, Span, hex};
+use events::archive::{self, ArchiveError, Reader, Span};
 use events::projection::PROJECTIONS;
 use events::store::connections::Lent;
 use events::store::ranges::{self, ArchivedRange, LiveRange};
 use events::store::schema::{Schema, SchemaError};
 use events::store::{ConnectError, Connections, Database, Fault, read};
-use events::{Mark, Position, ProjectionName};
+use events::{Mark, Position, ProjectionName, hex};
 use sqlx::PgConnection;
 
 use crate::command_line::{ArchiveArguments, RestoreArguments};
@@ -93,7 +93,7 @@ pub async fn archive(arguments: ArchiveArguments) -> Result<(), ArchivingError> 
         ranges::keep_authors(&log, &range).await?;
         take_out(&mut alone, &range, &sha256).await?;
         let Span { first, last } = range.span;
-        let (sum, file) = (hex(&sha256), range.span.file_in(&to));
+        let (sum, file) = (hex::encode(&sha256), range.span.file_in(&to));
         say(&format!("archived positions {first} to {last}: {sum}  {}", file.display()));
     }
     alone.give_back();

@@ -13,6 +13,7 @@ use flate2::write::GzEncoder;
 use ring::digest::{Context, SHA256};
 
 use crate::cloud_event::{CloudEvent, NoPosition};
+use crate::hex;
 use crate::id::Position;
 use crate::recorded::RecordedEvent;
 
@@ -99,7 +100,7 @@ impl Writer {
             let sum = path.with_extension("gz.sha256");
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let mut beside = File::create(&sum)?;
-            writeln!(beside, "{}  {name}", hex(&hash))?;
+            writeln!(beside, "{}  {name}", hex::encode(&hash))?;
             beside.sync_all()?;
             fs::rename(&unfinished, &path)?;
             // The names as well.
@@ -137,8 +138,8 @@ impl Reader {
         if found != expected {
             return Err(ArchiveError::Changed {
                 path,
-                found: hex(&found),
-                expected: hex(expected),
+                found: hex::encode(&found),
+                expected: hex::encode(expected),
             });
         }
         let reached = Position(span.first.0 - 1);
@@ -213,16 +214,6 @@ impl<W> std::fmt::Debug for Hashing<W> {
 
 fn finished(hash: Context) -> [u8; 32] {
     hash.finish().as_ref().try_into().expect("a SHA-256 has 32 bytes")
-}
-
-/// `bytes` in base 16.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut digits, byte| {
-        write!(digits, "{byte:02x}").expect("a String takes all that is written");
-        digits
-    })
 }
 
 fn unwritten(path: &Path, source: io::Error) -> ArchiveError {

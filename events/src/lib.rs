@@ -11,6 +11,7 @@ pub mod clock;
 mod cloud_event;
 pub mod event;
 pub mod explain;
+pub mod hex;
 pub mod history;
 pub mod id;
 pub mod lifecycle;

@@ -3,11 +3,12 @@
 //! The format is the JSON batch binding of CloudEvents 1.0
 //! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md#4-json-batch-format>).
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use ring::hmac;
 
 use crate::cloud_event::{CloudEvent, NoPosition};
+use crate::hex;
 use crate::history::Mark;
 use crate::id::Position;
 use crate::recorded::RecordedEvent;
@@ -152,23 +153,16 @@ impl SliceKey {
     /// Whether `signature` is that of `body`, compared in a time that says nothing about it.
     #[must_use]
     pub fn is_signature_of(&self, body: &[u8], signature: &str) -> bool {
-        from_hex(signature).is_some_and(|signature| hmac::verify(&self.0, body, &signature).is_ok())
+        hex::decode(signature)
+            .is_some_and(|signature| hmac::verify(&self.0, body, &signature).is_ok())
     }
 
     /// The signature of a message's body: 64 digits in base 16, because the RabbitMQ UI shows
     /// headers as text.
     #[must_use]
     pub fn sign(&self, body: &[u8]) -> String {
-        hmac::sign(&self.0, body).as_ref().iter().fold(String::new(), |mut digits, byte| {
-            write!(digits, "{byte:02x}").expect("a String takes all that is written");
-            digits
-        })
+        hex::encode(hmac::sign(&self.0, body).as_ref())
     }
-}
-
-fn from_hex(digits: &str) -> Option<Vec<u8>> {
-    let pairs = digits.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 impl fmt::Debug for SliceKey {
