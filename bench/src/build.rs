@@ -194,7 +194,9 @@ impl Build {
 
     /// Bytes of `table` and its indexes, in all of its ranges.
     pub async fn disk(&mut self, table: &str) -> anyhow::Result<f64> {
-        let look = "select sum(pg_total_relation_size(relid))::float8 from pg_partition_tree($1::regclass)";
+        let look = "select (pg_total_relation_size($1::regclass)
+            + (select coalesce(sum(pg_total_relation_size(relid)), 0)
+                from pg_partition_tree($1::regclass) where level > 0))::float8";
         Ok(sqlx::query_scalar(look).bind(table).fetch_one(&mut self.looks).await?)
     }
 
