@@ -13,17 +13,37 @@ use crate::until;
 pub struct Cluster {
     root: PathBuf,
     programs: PathBuf,
+    /// Of its own, for its command line.
+    settings: String,
     pub address: SocketAddr,
 }
 
 impl Cluster {
     /// A new primary, or `None` where PostgreSQL's programs are not installed on this machine.
     pub async fn primary() -> Option<Self> {
-        let cluster = Self::unused(programs()?).await;
+        Some(Self::primary_of(programs()?, &[]).await)
+    }
+
+    /// A new primary with `settings`, or `None` where PostgreSQL's programs have no such `extension`.
+    pub async fn primary_with(extension: &str, settings: &[&str]) -> Option<Self> {
+        let programs = programs()?;
+        let shared = Command::new(programs.join("pg_config")).arg("--sharedir").output().ok()?;
+        let shared = String::from_utf8(shared.stdout).ok()?;
+        let control = Path::new(shared.trim()).join(format!("extension/{extension}.control"));
+        if !control.exists() {
+            return None;
+        }
+        Some(Self::primary_of(programs, settings).await)
+    }
+
+    async fn primary_of(programs: PathBuf, settings: &[&str]) -> Self {
+        let mut cluster = Self::unused(programs).await;
+        cluster.settings = settings.iter().map(|setting| format!(" -c {setting}")).collect();
         let data = cluster.data();
-        cluster.run("initdb", &["-D", &data, "-U", "postgres", "-A", "trust", "--no-sync"]);
+        let how = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
+        cluster.run("initdb", &[&["-D", &data], how.as_slice()].concat());
         cluster.start().await;
-        Some(cluster)
+        cluster
     }
 
     /// A hot standby of this server.
@@ -71,6 +91,11 @@ impl Cluster {
         self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "stop"]);
     }
 
+    /// Starts it again.
+    pub async fn start_again(&self) {
+        self.start().await;
+    }
+
     /// A server whose data the lines of `copy` make and which those of `start` start. Both find `variables`, and as `PGDATA` where
     /// its data has to be.
     pub async fn made_by(&self, copy: &str, start: &str, variables: &[(&str, &str)]) -> Self {
@@ -100,7 +125,7 @@ impl Cluster {
         let address = listener.local_addr().expect("it has an address");
         let root = std::env::temp_dir().join(format!("rookery-cluster-{}", address.port()));
         std::fs::create_dir_all(&root).expect("a temporary folder can be made");
-        let cluster = Self { root, programs, address };
+        let cluster = Self { root, programs, settings: String::new(), address };
         if is_root() {
             let root = cluster.root.to_string_lossy();
             let given = Command::new("chown").args(["postgres", &root]).status();
@@ -112,8 +137,9 @@ impl Cluster {
     async fn start(&self) {
         let port = self.address.port();
         let options = format!(
-            "-c port={port} -c listen_addresses=127.0.0.1 -c fsync=off -k {}",
-            self.root.display()
+            "-c port={port} -c listen_addresses=127.0.0.1 -c fsync=off -k {}{}",
+            self.root.display(),
+            self.settings
         );
         let log = self.root.join("log").to_string_lossy().into_owned();
         self.run("pg_ctl", &["-D", &self.data(), "-o", &options, "-l", &log, "-w", "start"]);

@@ -6,6 +6,7 @@
 
 pub mod broker_cluster;
 pub mod browser;
+pub mod citus;
 pub mod client;
 pub mod cluster;
 pub mod collector;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use sqlx::postgres::types::PgInterval;
 
 pub use connections::Connections;
-pub use database::{ConnectError, Database};
+pub use database::{ConnectError, Database, Engine};
 pub use fault::{Fault, late};
 
 /// `duration` as PostgreSQL has it.

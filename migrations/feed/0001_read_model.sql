@@ -176,3 +176,18 @@ create table projector_lead (
 );
 
 insert into projector_lead default values;
+
+-- On Citus the rows of each reader are on one node, and what belongs to everybody is on every node, so that a page reads rows
+-- and checkpoint of one node. What nobody reads with the rows stays on the coordinator.
+do $$ begin
+    if exists (select from pg_extension where extname = 'citus') then
+        perform set_config('citus.multi_shard_modify_mode', 'sequential', true);
+        perform create_distributed_table('follows', 'follower_id', colocate_with => 'none');
+        perform create_distributed_table('feed_items', 'user_id', colocate_with => 'follows');
+        perform create_distributed_table('floors', 'user_id', colocate_with => 'follows');
+        perform create_reference_table(everybodys)
+        from unnest(array[
+            'checkpoint', 'users', 'tweets', 'pulled_authors', 'reader_counts', 'rules', 'fan_outs'
+        ]::regclass[]) as everybodys;
+    end if;
+end $$;

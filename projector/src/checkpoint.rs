@@ -4,9 +4,9 @@
 //! exactly what it was when that transaction began. An event is thus applied once, however often it arrives,
 //! and by one projector at a time, however many run.
 
-use events::store::NEWEST_ONE;
-use events::{Mark, Position, ProjectionName, TweetId};
-use sqlx::{PgConnection, PgExecutor};
+use events::store::{Connections, Engine, NEWEST_ONE};
+use events::{Clock, Mark, Position, ProjectionName, TweetId};
+use sqlx::{Connection, PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use crate::generation::unread;
@@ -91,9 +91,15 @@ pub async fn load(executor: impl PgExecutor<'_>) -> Result<Checkpoint, sqlx::Err
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
-pub async fn take_over(executor: impl PgExecutor<'_> + Copy) -> Result<Checkpoint, sqlx::Error> {
+pub async fn take_over(feed: &Connections) -> Result<Checkpoint, sqlx::Error> {
+    let mut lent = feed.lend().await?;
+    let engine = lent.engine();
     loop {
-        let row = sqlx::query!(
+        let mut transaction = lent.begin().await?;
+        sqlx::query!("set local synchronous_commit = on").execute(&mut *transaction).await?;
+        lock_everywhere(&mut transaction, engine).await?;
+        let taken = sqlx::query_as!(
+            Checkpoint,
             r#"
             update checkpoint set fence = fence + 1
             where (position, fence) = (
@@ -103,18 +109,17 @@ pub async fn take_over(executor: impl PgExecutor<'_> + Copy) -> Result<Checkpoin
             )
             returning
                 generation, position as "position: Position", event_id, fence,
-                under_way as "under_way: TweetId",
-                set_config('synchronous_commit', 'on', true)
+                under_way as "under_way: TweetId"
             "#,
             NEWEST_ONE
         )
-        .fetch_optional(executor)
+        .fetch_optional(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         // None: whoever projects has moved it in this very moment.
-        if let Some(row) = row {
-            let (generation, fence) = (row.generation, row.fence);
-            let (position, event_id, under_way) = (row.position, row.event_id, row.under_way);
-            return Ok(Checkpoint { generation, position, event_id, fence, under_way });
+        if let Some(checkpoint) = taken {
+            lent.give_back();
+            return Ok(checkpoint);
         }
     }
 }
@@ -125,12 +130,37 @@ pub async fn take_over(executor: impl PgExecutor<'_> + Copy) -> Result<Checkpoin
 /// # Errors
 /// [`AdvanceError::Fenced`] when it is not at `old` any more.
 pub async fn advance(
-    executor: impl PgExecutor<'_>,
+    transaction: &mut PgConnection,
+    engine: Engine,
     projection: ProjectionName,
     old: Checkpoint,
     last: Mark,
     under_way: Option<TweetId>,
 ) -> Result<Checkpoint, AdvanceError> {
+    lock_everywhere(transaction, engine).await?;
+    let was_moved = match engine {
+        Engine::Single => move_and_announce(transaction, projection, old, last, under_way).await?,
+        Engine::Distributed => {
+            move_everywhere(&mut *transaction, old, last, under_way).await?
+                && announce(transaction, projection, last.position).await?
+        }
+    };
+    let Mark { position, event_id } = last;
+    if was_moved {
+        Ok(Checkpoint { position, event_id, under_way, ..old })
+    } else {
+        Err(old.fenced())
+    }
+}
+
+/// In one round trip.
+async fn move_and_announce(
+    transaction: &mut PgConnection,
+    projection: ProjectionName,
+    old: Checkpoint,
+    last: Mark,
+    under_way: Option<TweetId>,
+) -> Result<bool, sqlx::Error> {
     let moved = sqlx::query!(
         r#"
         with moved as (
@@ -151,20 +181,65 @@ pub async fn advance(
         last.event_id,
         under_way.map(|tweet| tweet.0),
         old.under_way.map(|tweet| tweet.0),
-    )
-    .fetch_optional(executor)
-    .await?;
-    let Mark { position, event_id } = last;
-    moved.map(|_| Checkpoint { position, event_id, under_way, ..old }).ok_or(old.fenced())
+    );
+    Ok(moved.fetch_optional(transaction).await?.is_some())
 }
 
-/// Keeps the checkpoint at `at` until the transaction ends: for work that does not move it. A lock, and not a version
-/// of the row that an old snapshot would keep; the table's is the one that a swap waits for.
+/// By itself: whatever reads its answer may run on any node, where nobody listens.
+async fn move_everywhere(
+    transaction: &mut PgConnection,
+    old: Checkpoint,
+    last: Mark,
+    under_way: Option<TweetId>,
+) -> Result<bool, sqlx::Error> {
+    let moved = sqlx::query!(
+        r#"
+        update checkpoint set position = $3, event_id = $4, under_way = $5, moved_at = $7
+        where fence = $1 and position = $2 and position <= $3 and under_way is not distinct from $6
+        "#,
+        old.fence,
+        old.position.0,
+        last.position.0,
+        last.event_id,
+        under_way.map(|tweet| tweet.0),
+        old.under_way.map(|tweet| tweet.0),
+        Clock::system().now(),
+    );
+    Ok(moved.execute(transaction).await?.rows_affected() > 0)
+}
+
+async fn announce(
+    transaction: &mut PgConnection,
+    projection: ProjectionName,
+    position: Position,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query!(
+        r#"
+        select case
+            when current_schema() !~ $1 then pg_notify($2, $3)::text
+        end as announced
+        "#,
+        unread(projection),
+        projection.channel(),
+        position.0.to_string(),
+    )
+    .fetch_one(transaction)
+    .await?;
+    Ok(true)
+}
+
+/// Keeps the checkpoint at `at` until the transaction ends: for work that does not move it. The table's lock is the one that a
+/// swap waits for.
 ///
 /// # Errors
 /// [`AdvanceError::Fenced`] when it is not at `at` any more.
-pub async fn hold(transaction: &mut PgConnection, at: Checkpoint) -> Result<(), AdvanceError> {
+pub async fn hold(
+    transaction: &mut PgConnection,
+    engine: Engine,
+    at: Checkpoint,
+) -> Result<(), AdvanceError> {
     sqlx::query!("lock table checkpoint in row exclusive mode").execute(&mut *transaction).await?;
+    lock_everywhere(transaction, engine).await?;
     let held = sqlx::query!(
         "select from checkpoint
         where fence = $1 and position = $2 and under_way is not distinct from $3
@@ -174,6 +249,20 @@ pub async fn hold(transaction: &mut PgConnection, at: Checkpoint) -> Result<(), 
         at.under_way.map(|tweet| tweet.0)
     );
     held.fetch_optional(transaction).await?.map(|_| ()).ok_or(at.fenced())
+}
+
+/// Locks the checkpoint of each node of a distributed database: what every transaction on one does first. What a node has
+/// prepared and not committed yet, because it was away, is waited for here, and so is seen by everything that
+/// follows. A condition would pass over what it waits for, and a lock alone be one on the first node only. One PostgreSQL
+/// needs nothing of this, and gets no version of the row that an old snapshot would keep.
+async fn lock_everywhere(
+    transaction: &mut PgConnection,
+    engine: Engine,
+) -> Result<(), sqlx::Error> {
+    if engine == Engine::Distributed {
+        sqlx::query!("update checkpoint set moved_at = moved_at").execute(transaction).await?;
+    }
+    Ok(())
 }
 
 /// Says which fan-outs are under way, of a checkpoint that is [held](hold).

@@ -97,7 +97,8 @@ impl Claim {
         layout: Layout,
         name: &str,
     ) -> Result<Self, GenerationError> {
-        let mut connection = database.clone().with_application_name(name).connect_once().await?;
+        let (mut connection, _) =
+            database.clone().with_application_name(name).connect_once().await?;
         let lock = layout.lock;
         let taken = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "taken!""#, lock)
             .fetch_one(&mut connection)

@@ -6,6 +6,7 @@ mod authentication;
 mod backups;
 mod broker_cluster;
 mod changes;
+mod citus;
 mod command_line;
 mod connections;
 mod counts;

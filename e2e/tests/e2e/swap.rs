@@ -116,10 +116,11 @@ async fn the_projector_stands_still_from_the_last_catch_up_to_the_swap() {
             );
             transaction.rollback().await?;
             // Nor can it go on with fan-outs.
+            let engine = lent.engine();
             let mut transaction = lent.begin().await?;
             sqlx::query("set local lock_timeout = '100ms'").execute(&mut *transaction).await?;
             let at = checkpoint::load(&mut *transaction).await?;
-            let held = checkpoint::hold(&mut transaction, at).await.unwrap_err();
+            let held = checkpoint::hold(&mut transaction, engine, at).await.unwrap_err();
             assert!(held.to_string().contains("lock timeout"), "{held}");
             transaction.rollback().await?;
             // Readers go on.

@@ -18,8 +18,8 @@ use sqlx::{Either, Execute, Executor, PgConnection, Postgres, SqlStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use super::Database;
 use super::fault::{Fault, late};
+use super::{Database, Engine};
 use crate::metrics::CONNECTION_WAIT;
 
 /// How long a caller waits for a connection before it hears that the service is busy.
@@ -44,6 +44,7 @@ struct Inner {
 
 struct Session {
     connection: PgConnection,
+    engine: Engine,
     opened: Instant,
 }
 
@@ -88,9 +89,11 @@ impl Connections {
                 idle => break idle,
             }
         };
-        let session = match idle {
-            Some(session) => session,
-            None => Session { connection: self.0.database.open().await?, opened: Instant::now() },
+        let session = if let Some(session) = idle {
+            session
+        } else {
+            let (connection, engine) = self.0.database.open().await?;
+            Session { connection, engine, opened: Instant::now() }
         };
         Ok(Lent { session, from: self.clone(), _place: place })
     }
@@ -134,6 +137,12 @@ impl Connections {
 }
 
 impl Lent {
+    /// What it leads to.
+    #[must_use]
+    pub const fn engine(&self) -> Engine {
+        self.session.engine
+    }
+
     /// Gives the connection back. It has to be between statements, outside a transaction.
     pub fn give_back(self) {
         let Self { session, from, _place } = self;

@@ -37,9 +37,29 @@ const PLANNED_ONCE: [(&str, &str); 2] =
     [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")];
 
 /// The opposite: planned each time, for the tables as they are, with nothing switched off. For who
-/// reads whole tables, for a distributed engine, and to show that shapes alone do it.
+/// reads whole tables, and to show that shapes alone do it.
 pub const PLANNED_EACH_TIME: [(&str, &str); 2] =
     [("plan_cache_mode", "force_custom_plan"), ("enable_seqscan", "on")];
+
+/// What sessions on [`Engine::Distributed`] have instead, whatever else was said (ADR 0029): a statement is planned for the reader
+/// it is for; a transaction is one on each node, so that it becomes visible there in one moment; and what was
+/// committed on the other nodes is never forgotten by the coordinator.
+const DISTRIBUTED: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_custom_plan"),
+    ("enable_seqscan", "on"),
+    ("synchronous_commit", "on"),
+    ("citus.multi_shard_modify_mode", "sequential"),
+    ("citus.max_adaptive_executor_pool_size", "1"),
+];
+
+/// What keeps the tables of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// One PostgreSQL.
+    Single,
+    /// Citus: the rows of each reader are on one of several nodes.
+    Distributed,
+}
 
 /// Compiling a statement takes longer than running any of ours.
 const NO_COMPILER: (&str, &str) = ("jit", "off");
@@ -54,6 +74,8 @@ pub struct Database {
     session: Vec<(String, String)>,
     statement_timeout: Duration,
     writable: bool,
+    /// How statements are to be written, where the database does not say.
+    engine: Engine,
 }
 
 /// Without the options, which have the password among them.
@@ -93,8 +115,8 @@ impl Database {
             .application_name(application);
         let idle = ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS);
         let statement_timeout = STATEMENT_TIMEOUT_MAX;
-        let database =
-            Self { options, setting, session: Vec::new(), statement_timeout, writable: false };
+        let (session, writable, engine) = (Vec::new(), false, Engine::Single);
+        let database = Self { options, setting, session, statement_timeout, writable, engine };
         Ok(database.with_settings([idle, NO_COMPILER]).with_settings(PLANNED_ONCE))
     }
 
@@ -164,6 +186,14 @@ impl Database {
         self
     }
 
+    /// The same database, for which statements are written as for `engine`, whatever it is. What is written for
+    /// [`Engine::Distributed`] means the same on one PostgreSQL, and tests say so.
+    #[must_use]
+    pub const fn written_for(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
+    }
+
     /// What sessions introduce themselves as.
     pub(super) fn application(&self) -> &str {
         self.options.get_application_name().unwrap_or_default()
@@ -197,32 +227,29 @@ impl Database {
     ///
     /// # Errors
     /// [`ConnectError::Unreachable`] when the server does not answer, or refuses us.
-    pub async fn connect_once(&self) -> Result<PgConnection, ConnectError> {
+    pub async fn connect_once(&self) -> Result<(PgConnection, Engine), ConnectError> {
         let setting = self.setting;
         self.open().await.map_err(|source| ConnectError::Unreachable { setting, source })
     }
 
     /// Opens a session, within [`OPEN_TIMEOUT`].
-    pub(super) async fn open(&self) -> Result<PgConnection, sqlx::Error> {
+    pub(super) async fn open(&self) -> Result<(PgConnection, Engine), sqlx::Error> {
         opened_apart(self.clone().log_in()).await
     }
 
-    async fn log_in(self) -> Result<PgConnection, sqlx::Error> {
+    async fn log_in(self) -> Result<(PgConnection, Engine), sqlx::Error> {
         let mut connection = self.options.connect().await?;
-        let (names, values): (Vec<_>, Vec<_>) = self.session.into_iter().unzip();
-        let (is_standby, _): (bool, i64) = sqlx::query_as(
-            "select pg_is_in_recovery(), count(set_config(name, value, false)) \
-             from unnest($1::text[], $2::text[]) as setting (name, value)",
-        )
-        .bind(names)
-        .bind(values)
-        .persistent(false)
-        .fetch_one(&mut connection)
-        .await?;
+        let (is_standby, is_distributed) = configure(&mut connection, self.session).await?;
         if is_standby && self.writable {
             return Err(io::Error::other("the server is a standby and takes no writes").into());
         }
-        Ok(connection)
+        let mut engine = self.engine;
+        if is_distributed {
+            let settings = DISTRIBUTED.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            configure(&mut connection, settings.into()).await?;
+            engine = Engine::Distributed;
+        }
+        Ok((connection, engine))
     }
 
     /// Opens a connection of its own that hears what is announced on `channel`.
@@ -233,7 +260,8 @@ impl Database {
         let (database, channel) = (self.clone(), channel.to_owned());
         let listening = async move {
             // sqlx's pool, without which it has no listener, does not say why it cannot connect.
-            database.clone().log_in().await?.close().await?;
+            let (first, _) = database.clone().log_in().await?;
+            first.close().await?;
             let pool = PgPoolOptions::new()
                 .max_connections(1)
                 .max_lifetime(None)
@@ -248,6 +276,25 @@ impl Database {
         };
         opened_apart(listening).await
     }
+}
+
+/// Makes the settings of a session. Says whether its server is a standby, and whether its database is distributed.
+async fn configure(
+    connection: &mut PgConnection,
+    settings: Vec<(String, String)>,
+) -> Result<(bool, bool), sqlx::Error> {
+    let (names, values): (Vec<_>, Vec<_>) = settings.into_iter().unzip();
+    let (is_standby, is_distributed, _): (bool, bool, i64) = sqlx::query_as(
+        "select pg_is_in_recovery(), exists (select from pg_extension where extname = 'citus'), \
+             count(set_config(name, value, false)) \
+         from unnest($1::text[], $2::text[]) as setting (name, value)",
+    )
+    .bind(names)
+    .bind(values)
+    .persistent(false)
+    .fetch_one(connection)
+    .await?;
+    Ok((is_standby, is_distributed))
 }
 
 /// What `opening` opens, within [`OPEN_TIMEOUT`]. It is awaited on a thread of its own: PostgreSQL's log-in hashes 4,096

@@ -33,11 +33,18 @@ pub(super) async fn apply(
     let ((beginners, begun), (enders, ended)) = (pairs(true), pairs(false));
 
     let mut lent = database.lend().await?;
+    let engine = lent.engine();
     let mut transaction = lent.begin().await?;
     let none = checkpoint.under_way;
-    let moved =
-        checkpoint::advance(&mut *transaction, ProjectionName::Counts, checkpoint, last, none)
-            .await?;
+    let moved = checkpoint::advance(
+        &mut transaction,
+        engine,
+        ProjectionName::Counts,
+        checkpoint,
+        last,
+        none,
+    )
+    .await?;
     sqlx::query!("insert into user_counts (user_id) select unnest($1::bigint[])", &registered)
         .execute(&mut *transaction)
         .await?;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use events::projection::ProjectionName;
-use events::store::Connections;
+use events::store::{Connections, Engine};
 use events::{Clock, RecordedEvent, TweetId};
 use metrics::counter;
 use sqlx::{Connection, PgConnection};
@@ -58,13 +58,21 @@ pub async fn apply(
     let begun = in_feeds.begun.first().map(|(tweet, _)| *tweet);
 
     let mut lent = feed.lend().await?;
+    let engine = lent.engine();
     let mut transaction = lent.begin().await?;
     let under_way = checkpoint.under_way.or(begun);
-    let moved =
-        checkpoint::advance(&mut *transaction, ProjectionName::Feed, checkpoint, last, under_way)
-            .await?;
+    let moved = checkpoint::advance(
+        &mut transaction,
+        engine,
+        ProjectionName::Feed,
+        checkpoint,
+        last,
+        under_way,
+    )
+    .await?;
     write_users_and_tweets(&mut transaction, &changes, ways).await?;
-    let deliveries = write_feeds(&mut transaction, &changes, &in_feeds, kept, under_way).await?;
+    let writing = write_feeds(&mut transaction, engine, &changes, &in_feeds, kept, under_way);
+    let deliveries = writing.await?;
     reader_counts::add(&mut transaction, &changes, last.position).await?;
     let applied_at = Clock::system().now();
     transaction.commit().await?;
@@ -99,9 +107,11 @@ pub async fn apply_without_feeds(
     let Some(last) = run_after(checkpoint.position, events)? else { return Ok(checkpoint) };
     let in_feeds = changes.in_feeds(ways);
     let mut lent = feed.lend().await?;
+    let engine = lent.engine();
     let mut transaction = lent.begin().await?;
     let moved = checkpoint::advance(
-        &mut *transaction,
+        &mut transaction,
+        engine,
         ProjectionName::Feed,
         checkpoint,
         last,
@@ -109,7 +119,7 @@ pub async fn apply_without_feeds(
     )
     .await?;
     write_users_and_tweets(&mut transaction, changes, ways).await?;
-    write_follows(&mut transaction, changes, &in_feeds).await?;
+    write_follows(&mut transaction, engine, changes, &in_feeds).await?;
     transaction.commit().await?;
     lent.give_back();
     Ok(moved)
@@ -122,6 +132,7 @@ pub async fn apply_without_feeds(
 /// among it. So no item is written twice.
 async fn write_feeds(
     transaction: &mut PgConnection,
+    engine: Engine,
     changes: &Changes,
     in_feeds: &FeedChanges,
     kept: i64,
@@ -130,14 +141,14 @@ async fn write_feeds(
     fan_out::end_of_deleted(transaction, in_feeds, under_way).await?;
     fan_out::begin(transaction, &in_feeds.begun).await?;
     let rows = feed_items::fan_out(transaction, in_feeds).await?;
-    write_follows(transaction, changes, in_feeds).await?;
-    feed_items::remove_unfollowed(transaction, in_feeds).await?;
-    floor::raise_for_long_authors(transaction, in_feeds, kept).await?;
+    write_follows(transaction, engine, changes, in_feeds).await?;
+    feed_items::remove_unfollowed(transaction, engine, in_feeds).await?;
+    floor::raise_for_long_authors(transaction, engine, in_feeds, kept).await?;
     let backfilled = feed_items::backfill(transaction, in_feeds, kept, under_way).await?;
     feed_items::remove_of_deleted(transaction, in_feeds).await?;
 
     let fanned_out = FannedOut { tweets: &in_feeds.delivered, rows };
-    floor::trim(transaction, fanned_out, &backfilled.sampled, kept).await?;
+    floor::trim(transaction, engine, fanned_out, &backfilled.sampled, kept).await?;
     Ok(rows + backfilled.delivered)
 }
 
@@ -154,10 +165,11 @@ async fn write_users_and_tweets(
 
 async fn write_follows(
     transaction: &mut PgConnection,
+    engine: Engine,
     changes: &Changes,
     in_feeds: &FeedChanges,
 ) -> Result<(), sqlx::Error> {
     follows::end(transaction, changes).await?;
-    follows::begin(transaction, changes).await?;
+    follows::begin(transaction, engine, changes).await?;
     follows::end_of_deleted(transaction, &in_feeds.gone).await
 }

@@ -7,7 +7,7 @@
 //! Everyone is looked at in rounds, a range of ids at a time, and what is found to be otherwise than it should be is set right. Whoever
 //! comes back is [announced](RETURNED_CHANNEL) and need not wait for that. An announcement that is lost costs time alone.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -79,7 +79,7 @@ pub struct Reader {
 /// [`sqlx::Error`] when a database is away.
 pub async fn look(
     log: impl PgExecutor<'_>,
-    feed: impl PgExecutor<'_>,
+    feed: impl PgExecutor<'_> + Copy,
     first: UserId,
     count: i64,
     after: Option<DormantAfter>,
@@ -88,11 +88,21 @@ pub async fn look(
         r#"
         select
             users.user_id as "user_id: UserId",
-            users.created_at,
-            (select floor = $3 from floors where floors.user_id = users.user_id limit 1) is true as "is_dormant!"
+            users.created_at
         from users
         where users.user_id >= $1 and users.user_id < $2 and deleted_position = 0
         order by users.user_id
+        "#,
+        first.0,
+        first.0 + count
+    )
+    .fetch_all(feed)
+    .await?;
+    // By itself, because floors are where their reader is.
+    let dormant = sqlx::query_scalar!(
+        r#"
+        select user_id as "user_id: UserId" from floors
+        where user_id >= $1 and user_id < $2 and floor = $3
         "#,
         first.0,
         first.0 + count,
@@ -100,6 +110,7 @@ pub async fn look(
     )
     .fetch_all(feed)
     .await?;
+    let dormant: HashSet<UserId> = dormant.into_iter().collect();
     let read = match after {
         Some(_) => last_readings(log, first, count).await?,
         None => HashMap::new(),
@@ -107,7 +118,7 @@ pub async fn look(
     let now = Clock::system().now();
     let readers = users.into_iter().map(|user| {
         let since = read.get(&user.user_id).copied().unwrap_or(user.created_at);
-        let (id, is_dormant) = (user.user_id, user.is_dormant);
+        let (id, is_dormant) = (user.user_id, dormant.contains(&user.user_id));
         let should_be = after.is_some_and(|after| after.is_dormant(since, now));
         Reader { id, is_dormant, should_be }
     });

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use events::store::{Fault, SWAP_STANDSTILL_MAX_MS};
-use events::{Mark, Position};
+use events::{Clock, Mark, Position};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{Claim, Layout};
@@ -202,22 +202,24 @@ async fn exchange(
     }
     run(format!("alter schema {outgoing} rename to {previous}")).await?;
 
-    let channel = layout.projection.channel();
-    let swap = format!(
-        r"
-        with old as (
-            update {previous}.checkpoint set fence = fence + 1
-            returning generation, fence
-        ), new as (
-            update {live}.checkpoint set fence = greatest(checkpoint.fence, old.fence) + 1, moved_at = now()
-            from old
-            returning checkpoint.generation, checkpoint.position, old.generation as replaced
-        )
-        select generation, replaced, position, pg_notify('{channel}', position::text)::text
-        from new
-        "
-    );
-    let (generation, replaced, position, _announced): (i32, i32, i64, Option<String>) =
-        sqlx::query_as(AssertSqlSafe(swap)).fetch_one(transaction).await?;
+    // What reads the answer of another statement may run on any node of a distributed database: each is one by itself.
+    let mut one = async |statement: String| {
+        sqlx::query_as(AssertSqlSafe(statement)).fetch_one(&mut *transaction).await
+    };
+    let (replaced, fence): (i32, i64) = one(format!(
+        "update {previous}.checkpoint set fence = fence + 1 returning generation, fence"
+    ))
+    .await?;
+    let (generation, position): (i32, i64) = one(format!(
+        "update {live}.checkpoint set fence = greatest(fence, {fence}) + 1, moved_at = '{}' \
+         returning generation, position",
+        Clock::system().now().to_rfc3339()
+    ))
+    .await?;
+    sqlx::query("select pg_notify($1, $2)")
+        .bind(layout.projection.channel())
+        .bind(position.to_string())
+        .execute(transaction)
+        .await?;
     Ok(Swapped { generation, replaced, position: Position(position) })
 }

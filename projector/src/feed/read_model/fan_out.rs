@@ -17,6 +17,7 @@ use sqlx::{Connection, PgConnection, PgExecutor};
 use crate::bounds::Bounds;
 use crate::changes::FeedChanges;
 use crate::checkpoint::{self, AdvanceError, Checkpoint};
+use crate::feed::read_model::feed_items::Delivered;
 use crate::feed::read_model::floor::{self, FannedOut, ROWS_PER_LOOK};
 use crate::metrics::{DELIVERIES, FAN_OUT_STEP};
 
@@ -108,24 +109,22 @@ pub async fn step(
     };
     let started = Instant::now();
     let mut lent = feed.lend().await?;
+    let engine = lent.engine();
     let mut transaction = lent.begin().await?;
-    checkpoint::hold(&mut transaction, checkpoint).await?;
-    let step = sqlx::query_file!(
-        "src/feed/read_model/fan_out/step.sql",
-        under_way.0,
-        bounds.step_rows(),
-        ROWS_PER_LOOK - 1
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
-    floor::trim(&mut transaction, FannedOut::NONE, &step.sampled, bounds.kept).await?;
-    let checkpoint =
-        checkpoint::set_under_way(&mut *transaction, checkpoint, step.under_way).await?;
+    checkpoint::hold(&mut transaction, engine, checkpoint).await?;
+    let standing = standing_together(&mut transaction, under_way, bounds.step_rows()).await?;
+    let delivered = match &standing {
+        Some(standing) => go_on(&mut transaction, standing, bounds.step_rows()).await?,
+        None => Delivered::default(),
+    };
+    floor::trim(&mut transaction, engine, FannedOut::NONE, &delivered.sampled, bounds.kept).await?;
+    let oldest = oldest(&mut transaction, under_way).await?;
+    let checkpoint = checkpoint::set_under_way(&mut *transaction, checkpoint, oldest).await?;
     let applied_at = Clock::system().now();
     transaction.commit().await?;
     lent.give_back();
 
-    let deliveries = step.delivered.unsigned_abs();
+    let deliveries = delivered.delivered;
     counter!(DELIVERIES.name).increment(deliveries);
     histogram!(FAN_OUT_STEP.name).record(started.elapsed());
     tracing::debug!(
@@ -136,4 +135,89 @@ pub async fn step(
         "went on with fan-outs"
     );
     Ok(Stepped { checkpoint, deliveries, applied_at })
+}
+
+/// Fan-outs of one author that stand at the same reader.
+struct Standing {
+    tweets: Vec<i64>,
+    author: i64,
+    next_reader: i64,
+}
+
+/// The oldest fan-out under way and those that stand where it does, `most` at most. None is of an older tweet than `under_way`.
+async fn standing_together(
+    transaction: &mut PgConnection,
+    under_way: TweetId,
+    most: i64,
+) -> Result<Option<Standing>, sqlx::Error> {
+    let found = sqlx::query_file!("src/feed/read_model/fan_out/under_way.sql", under_way.0, most)
+        .fetch_all(transaction)
+        .await?;
+    Ok(found.first().map(|first| Standing {
+        tweets: found.iter().map(|fan_out| fan_out.tweet_id).collect(),
+        author: first.author_id,
+        next_reader: first.next_reader,
+    }))
+}
+
+/// Delivers to the next readers, about `rows` in all, and stands after the last of them; or ends, when there are no more.
+async fn go_on(
+    transaction: &mut PgConnection,
+    standing: &Standing,
+    rows: i64,
+) -> Result<Delivered, sqlx::Error> {
+    let Standing { tweets, author, next_reader } = standing;
+    let readers = (rows / i64::try_from(tweets.len()).unwrap_or(rows).max(1)).max(1);
+    let last = sqlx::query_file_scalar!(
+        "src/feed/read_model/fan_out/last_reader.sql",
+        author,
+        next_reader,
+        readers - 1
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let row = sqlx::query_file!(
+        "src/feed/read_model/fan_out/step.sql",
+        tweets,
+        author,
+        next_reader,
+        last.unwrap_or(i64::MAX),
+        ROWS_PER_LOOK - 1
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    match last {
+        Some(last) => {
+            sqlx::query!(
+                "update fan_outs set next_reader = $2 where tweet_id = any($1)",
+                tweets,
+                last + 1
+            )
+            .execute(transaction)
+            .await?
+        }
+        None => {
+            sqlx::query!("delete from fan_outs where tweet_id = any($1)", tweets)
+                .execute(transaction)
+                .await?
+        }
+    };
+    Ok(Delivered { delivered: row.delivered.unsigned_abs(), sampled: row.sampled })
+}
+
+/// The oldest tweet that is under way. None is older than `under_way`.
+async fn oldest(
+    transaction: &mut PgConnection,
+    under_way: TweetId,
+) -> Result<Option<TweetId>, sqlx::Error> {
+    let oldest = sqlx::query_scalar!(
+        r#"
+        select tweet_id as "tweet_id: TweetId" from fan_outs
+        where tweet_id >= $1
+        order by tweet_id
+        limit 1
+        "#,
+        under_way.0,
+    );
+    oldest.fetch_optional(transaction).await
 }

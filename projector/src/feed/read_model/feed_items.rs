@@ -1,10 +1,14 @@
 //! `feed_items`: the kept part of each feed, complete from its floor up.
 //!
 //! The plan of each statement comes from its shape: what is looked up for a row is a subquery with a
-//! limit or an offset, which can only be run for that row, through its key; and rows to delete are
-//! named by where they are, so that nothing is left to join.
+//! limit, an offset or a group, which can only be run for that row, through its key; and rows to delete are
+//! named by where they are, so that nothing is left to join. A distributed database does not know rows by that, and
+//! plans each time for the tables as they are: there rows to delete are joined by their key.
+//!
+//! Rows come and go through a reader's own `follows`, so that on each node they are those of the readers who are there.
 
 use events::TweetId;
+use events::store::Engine;
 use sqlx::PgConnection;
 
 use crate::changes::{FeedChanges, columns};
@@ -64,15 +68,82 @@ pub(crate) async fn backfill(
 /// read passes over them.
 pub(crate) async fn remove_unfollowed(
     transaction: &mut PgConnection,
+    engine: Engine,
     changes: &FeedChanges,
 ) -> Result<(), sqlx::Error> {
     let (readers, authors) = columns(changes.stopped.iter().copied());
     if readers.is_empty() {
         return Ok(());
     }
-    sqlx::query_file!("src/feed/read_model/feed_items/remove_unfollowed.sql", &readers, &authors,)
-        .execute(transaction)
-        .await?;
+    match engine {
+        Engine::Single => {
+            sqlx::query_file!(
+                "src/feed/read_model/feed_items/remove_unfollowed.sql",
+                &readers,
+                &authors
+            )
+            .execute(transaction)
+            .await?
+        }
+        Engine::Distributed => {
+            sqlx::query_file!(
+                "src/feed/read_model/feed_items/remove_unfollowed_distributed.sql",
+                &readers,
+                &authors
+            )
+            .execute(transaction)
+            .await?
+        }
+    };
+    Ok(())
+}
+
+/// Takes a range out of each feed: the tweets from the first to before the end.
+pub(crate) async fn remove_ranges(
+    transaction: &mut PgConnection,
+    engine: Engine,
+    readers: &[i64],
+    first: &[i64],
+    end: &[i64],
+) -> Result<(), sqlx::Error> {
+    match engine {
+        Engine::Single => {
+            sqlx::query!(
+                r#"
+                delete from feed_items where ctid = any(array(
+                    select item.ctid
+                    from unnest($1::bigint[], $2::bigint[], $3::bigint[]) as range (user_id, first, before)
+                    cross join lateral (
+                        select ctid from feed_items
+                        where feed_items.user_id = range.user_id
+                            and feed_items.tweet_id >= range.first and feed_items.tweet_id < range.before
+                        offset 0
+                    ) as item
+                ))
+                "#,
+                readers,
+                first,
+                end
+            )
+            .execute(transaction)
+            .await?
+        }
+        Engine::Distributed => {
+            sqlx::query!(
+                r#"
+                delete from feed_items
+                using unnest($1::bigint[], $2::bigint[], $3::bigint[]) as range (user_id, first, before)
+                where feed_items.user_id = range.user_id
+                    and feed_items.tweet_id >= range.first and feed_items.tweet_id < range.before
+                "#,
+                readers,
+                first,
+                end
+            )
+            .execute(transaction)
+            .await?
+        }
+    };
     Ok(())
 }
 

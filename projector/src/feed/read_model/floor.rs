@@ -9,10 +9,12 @@
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
+use events::store::Engine;
 use events::{TweetId, UserId};
 use sqlx::PgConnection;
 
 use crate::changes::{FeedChanges, columns};
+use crate::feed::read_model::feed_items;
 
 /// One delivered row in so many has the size of its feed looked at. A count per feed would be one more write per reader
 /// and batch; like this a feed is found a quarter above the cap on average, and the look costs each delivered row about
@@ -23,10 +25,54 @@ pub(crate) const ROWS_PER_LOOK: i64 = 256;
 /// second look at a feed in one transaction is none.
 const RANGES_PER_TWEET: i64 = 32;
 
+/// A floor that is to rise.
+struct Higher {
+    user_id: i64,
+    from: TweetId,
+    floor: TweetId,
+}
+
+/// Raises floors: every row from where each is to where it is to be goes.
+async fn raise(
+    transaction: &mut PgConnection,
+    engine: Engine,
+    higher: &[Higher],
+) -> Result<(), sqlx::Error> {
+    if higher.is_empty() {
+        return Ok(());
+    }
+    let readers: Vec<i64> = higher.iter().map(|higher| higher.user_id).collect();
+    let from: Vec<i64> = higher.iter().map(|higher| higher.from.0).collect();
+    let floors: Vec<i64> = higher.iter().map(|higher| higher.floor.0).collect();
+    feed_items::remove_ranges(transaction, engine, &readers, &from, &floors).await?;
+    set(transaction, &readers, &floors).await
+}
+
+/// Sets the floors of readers, each of whom is named once.
+pub(crate) async fn set(
+    transaction: &mut PgConnection,
+    readers: &[i64],
+    floors: &[i64],
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        insert into floors (user_id, floor)
+        select user_id, floor from unnest($1::bigint[], $2::bigint[]) as higher (user_id, floor)
+        on conflict (user_id) do update set floor = excluded.floor
+        "#,
+        readers,
+        floors
+    )
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
 /// Raises the floors of readers who began to follow an author with more than `kept` tweets that are not pulled, so that
 /// what such an author brings in is bounded too.
 pub(crate) async fn raise_for_long_authors(
     transaction: &mut PgConnection,
+    engine: Engine,
     changes: &FeedChanges,
     kept: i64,
 ) -> Result<(), sqlx::Error> {
@@ -34,45 +80,16 @@ pub(crate) async fn raise_for_long_authors(
     if readers.is_empty() {
         return Ok(());
     }
-    sqlx::query!(
-        r#"
-        with higher as materialized (
-            select started.user_id, max(beyond.tweet_id) + 1 as floor
-            from unnest($1::bigint[], $2::bigint[]) as started (user_id, author_id)
-            cross join lateral (
-                select tweet_id from tweets
-                where author_id = any(array[started.author_id]) and not pulled and deleted_position = 0
-                order by author_id desc, tweet_id desc
-                offset $3 limit 1
-            ) as beyond
-            group by started.user_id
-        ), raised as (
-            insert into floors (user_id, floor)
-            select user_id, floor from higher
-            on conflict (user_id) do update set floor = greatest(floors.floor, excluded.floor)
-        )
-        delete from feed_items where ctid = any(array(
-            select item.ctid
-            from higher
-            left join lateral (
-                select floor from floors where floors.user_id = higher.user_id limit 1
-            ) as before on true
-            cross join lateral (
-                select ctid from feed_items
-                where feed_items.user_id = higher.user_id
-                    and feed_items.tweet_id >= coalesce(before.floor, 0)
-                    and feed_items.tweet_id < higher.floor
-                offset 0
-            ) as item
-        ))
-        "#,
+    let higher = sqlx::query_file_as!(
+        Higher,
+        "src/feed/read_model/floor/long_authors.sql",
         &readers,
         &authors,
-        kept,
+        kept
     )
-    .execute(transaction)
+    .fetch_all(&mut *transaction)
     .await?;
-    Ok(())
+    raise(transaction, engine, &higher).await
 }
 
 /// What a fan-out brought, of which some feeds are due for a look.
@@ -104,6 +121,7 @@ impl FannedOut<'_> {
 /// `fanned_out`, and those of `grown`.
 pub(crate) async fn trim(
     transaction: &mut PgConnection,
+    engine: Engine,
     fanned_out: FannedOut<'_>,
     grown: &[i64],
     kept: i64,
@@ -115,7 +133,8 @@ pub(crate) async fn trim(
     let due = if ranges.is_some() { fanned_out.tweets } else { &[] };
     let (tweets, authors): (Vec<i64>, Vec<i64>) =
         due.iter().map(|(tweet, author)| (tweet.0, author.0)).unzip();
-    sqlx::query_file!(
+    let higher = sqlx::query_file_as!(
+        Higher,
         "src/feed/read_model/floor/trim.sql",
         &tweets,
         &authors,
@@ -123,9 +142,9 @@ pub(crate) async fn trim(
         kept,
         ranges.unwrap_or(ROWS_PER_LOOK)
     )
-    .execute(transaction)
+    .fetch_all(&mut *transaction)
     .await?;
-    Ok(())
+    raise(transaction, engine, &higher).await
 }
 
 #[cfg(test)]

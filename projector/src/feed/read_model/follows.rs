@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use events::store::Engine;
 use events::{Position, UserId};
 use sqlx::PgConnection;
 
@@ -41,6 +42,7 @@ pub(crate) async fn end(
 /// it was at a position in between needs them. Who is dormant stays so.
 pub(crate) async fn begin(
     transaction: &mut PgConnection,
+    engine: Engine,
     changes: &Changes,
 ) -> Result<(), sqlx::Error> {
     if changes.begun.is_empty() {
@@ -56,23 +58,105 @@ pub(crate) async fn begin(
     let since: Vec<i64> = begun.iter().map(|(_, interval)| interval.since.0).collect();
     let until: Vec<i64> =
         begun.iter().map(|(_, interval)| interval.until.map_or(0, |at| at.0)).collect();
-    sqlx::query!(
-        r#"
-        insert into follows (follower_id, followed_id, since_position, until_position, dormant)
-        select begun.*, (
-            select floor = $5 from floors where floors.user_id = begun.follower_id limit 1
-        ) is true
-        from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-            as begun (follower_id, followed_id, since_position, until_position)
-        "#,
-        &followers,
-        &followed,
-        &since,
-        &until,
-        DORMANT_FLOOR.0,
-    )
-    .execute(transaction)
-    .await?;
+    match engine {
+        Engine::Single => {
+            sqlx::query!(
+                r#"
+                insert into follows (follower_id, followed_id, since_position, until_position, dormant)
+                select begun.*, (
+                    select floor = $5 from floors where floors.user_id = begun.follower_id limit 1
+                ) is true
+                from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+                    as begun (follower_id, followed_id, since_position, until_position)
+                "#,
+                &followers,
+                &followed,
+                &since,
+                &until,
+                DORMANT_FLOOR.0,
+            )
+            .execute(transaction)
+            .await?
+        }
+        // Who is dormant is known where the reader is, and the rows come from here.
+        Engine::Distributed => {
+            sqlx::query!(
+                r#"
+                insert into follows (follower_id, followed_id, since_position, until_position)
+                select follower_id, followed_id, since_position, until_position
+                from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+                    as begun (follower_id, followed_id, since_position, until_position)
+                "#,
+                &followers,
+                &followed,
+                &since,
+                &until,
+            )
+            .execute(&mut *transaction)
+            .await?;
+            sqlx::query!(
+                r#"
+                update follows set dormant = true
+                from unnest($1::bigint[], $2::bigint[], $3::bigint[])
+                    as begun (follower_id, followed_id, since_position)
+                cross join floors
+                where floors.user_id = begun.follower_id and floors.floor = $4
+                    and follows.follower_id = floors.user_id
+                    and follows.followed_id = begun.followed_id
+                    and follows.since_position = begun.since_position
+                "#,
+                &followers,
+                &followed,
+                &since,
+                DORMANT_FLOOR.0,
+            )
+            .execute(transaction)
+            .await?
+        }
+    };
+    Ok(())
+}
+
+/// Says in what `readers` follow now whether they are dormant.
+pub(crate) async fn mark(
+    transaction: &mut PgConnection,
+    engine: Engine,
+    readers: &[i64],
+    dormant: bool,
+) -> Result<(), sqlx::Error> {
+    match engine {
+        Engine::Single => {
+            sqlx::query!(
+                r#"
+                update follows set dormant = $2 where ctid = any(array(
+                    select followed.ctid
+                    from unnest($1::bigint[]) as reader (user_id)
+                    cross join lateral (
+                        select ctid from follows
+                        where follower_id = reader.user_id and until_position = 0 and dormant <> $2
+                        offset 0
+                    ) as followed
+                ))
+                "#,
+                readers,
+                dormant
+            )
+            .execute(transaction)
+            .await?
+        }
+        Engine::Distributed => {
+            sqlx::query!(
+                r#"
+                update follows set dormant = $2
+                where follower_id = any($1) and until_position = 0 and dormant <> $2
+                "#,
+                readers,
+                dormant
+            )
+            .execute(transaction)
+            .await?
+        }
+    };
     Ok(())
 }
 
