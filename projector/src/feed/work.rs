@@ -171,10 +171,10 @@ impl Counted {
         }
     }
 
-    /// Counts what `events` need and is not known yet: one statement, or none.
+    /// Counts what `events` need and is not known yet: a statement for authors, one for who leaves, or none.
     async fn count(
         &mut self,
-        feed: impl PgExecutor<'_>,
+        feed: impl PgExecutor<'_> + Copy,
         events: &[Event],
         bounds: Bounds,
     ) -> Result<(), sqlx::Error> {
@@ -200,14 +200,7 @@ impl Counted {
                 Event::UserRegistered(_) | Event::TweetDeleted(_) => {}
             }
         }
-        for found in count(feed, &wanted).await? {
-            let known = self.users.entry(found.user_id).or_default();
-            let most = wanted[&found.user_id];
-            known.readers = most.readers.and(Some(found.readers)).or(known.readers);
-            known.tweets = most.tweets.and(Some(found.tweets)).or(known.tweets);
-            known.authors = most.authors.and(Some(found.authors)).or(known.authors);
-        }
-        Ok(())
+        count(feed, &wanted, &mut self.users).await
     }
 
     fn known(&self, user: UserId) -> Counts {
@@ -215,37 +208,58 @@ impl Counted {
     }
 }
 
-/// What was counted of a user.
+/// However many there are: that is known without counting.
+const ALL: i64 = i64::MAX;
+
+/// Adds to `known` what there is of readers, tweets and authors, no further than `wanted` says.
+async fn count(
+    feed: impl PgExecutor<'_> + Copy,
+    wanted: &BTreeMap<UserId, Counts>,
+    known: &mut BTreeMap<UserId, Counts>,
+) -> Result<(), sqlx::Error> {
+    let of_authors = |most: &Counts| most.readers.is_some() || most.tweets.is_some();
+    let authors = || wanted.iter().filter(|(_, most)| of_authors(most));
+    if authors().next().is_some() {
+        let users: Vec<i64> = authors().map(|(user, _)| user.0).collect();
+        let tweets: Vec<i64> = authors().map(|(_, most)| most.tweets.unwrap_or(0)).collect();
+        for found in count_of_authors(feed, &users, &tweets).await? {
+            let known = known.entry(found.user_id).or_default();
+            let most = wanted[&found.user_id];
+            known.readers = most.readers.and(Some(found.readers)).or(known.readers);
+            known.tweets = most.tweets.and(Some(found.tweets)).or(known.tweets);
+        }
+    }
+    let leaving = wanted.iter().filter(|(_, most)| most.authors.is_some());
+    let leaving: Vec<i64> = leaving.map(|(user, _)| user.0).collect();
+    if !leaving.is_empty() {
+        for (user, authors) in count_of_readers(feed, &leaving).await? {
+            known.entry(user).or_default().authors = Some(authors);
+        }
+    }
+    Ok(())
+}
+
+/// What was counted of an author.
 struct Found {
     user_id: UserId,
     readers: i64,
     tweets: i64,
-    authors: i64,
 }
 
-/// However many there are: that is known without counting.
-const ALL: i64 = i64::MAX;
-
-/// Counts what there is of users, tweets and authors no further than `wanted` says.
-async fn count(
+/// Counts the readers of `users`, and of their tweets as many as are wanted at most.
+async fn count_of_authors(
     feed: impl PgExecutor<'_>,
-    wanted: &BTreeMap<UserId, Counts>,
+    users: &[i64],
+    tweets: &[i64],
 ) -> Result<Vec<Found>, sqlx::Error> {
-    if wanted.is_empty() {
-        return Ok(Vec::new());
-    }
-    let users: Vec<i64> = wanted.keys().map(|user| user.0).collect();
-    let tweets: Vec<i64> = wanted.values().map(|most| most.tweets.unwrap_or(0)).collect();
-    let authors: Vec<i64> = wanted.values().map(|most| most.authors.unwrap_or(0)).collect();
     sqlx::query_as!(
         Found,
         r#"
         select
             wanted.user_id as "user_id!: UserId",
             coalesce(reader_counts.readers, 0) as "readers!",
-            tweet.count as "tweets!",
-            author.count as "authors!"
-        from unnest($1::bigint[], $2::bigint[], $3::bigint[]) as wanted (user_id, tweets, authors)
+            tweet.count as "tweets!"
+        from unnest($1::bigint[], $2::bigint[]) as wanted (user_id, tweets)
         left join lateral (
             select readers from reader_counts
             where reader_counts.author_id = wanted.user_id
@@ -260,20 +274,42 @@ async fn count(
                 limit wanted.tweets
             ) as counted
         ) as tweet
-        cross join lateral (
-            select count(*) from (
-                select from follows
-                where follows.follower_id = wanted.user_id and follows.until_position = 0
-                limit wanted.authors
-            ) as counted
-        ) as author
         "#,
-        &users,
-        &tweets,
-        &authors,
+        users,
+        tweets
     )
     .fetch_all(feed)
     .await
+}
+
+/// Counts whom each of `users` follows, up to [`APPLY_MAX_ROWS`].
+async fn count_of_readers(
+    feed: impl PgExecutor<'_>,
+    users: &[i64],
+) -> Result<Vec<(UserId, i64)>, sqlx::Error> {
+    let counted = sqlx::query!(
+        r#"
+        select reader.user_id as "user_id: UserId", author.count as "authors!"
+        from unnest($1::bigint[]) as wanted (user_id)
+        cross join lateral (
+            select follower_id as user_id from follows
+            where follower_id = wanted.user_id and until_position = 0 and followed_id = wanted.user_id
+            group by follower_id
+        ) as reader
+        cross join lateral (
+            select count(*) from (
+                select from follows
+                where follows.follower_id = reader.user_id and follows.until_position = 0
+                limit $2
+            ) as counted
+        ) as author
+        "#,
+        users,
+        APPLY_MAX_ROWS
+    )
+    .fetch_all(feed)
+    .await?;
+    Ok(counted.into_iter().map(|counted| (counted.user_id, counted.authors)).collect())
 }
 
 /// Cuts into parts of at most `events_max` events, which weigh at most `rows_max` unless one does so alone.
