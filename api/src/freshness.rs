@@ -1,12 +1,13 @@
 //! Waiting for the read model, for reads that ask for a position.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use events::Position;
 use metrics::counter;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::metrics::READ_WAITS;
 use crate::position::{AsOf, MinPosition};
@@ -16,6 +17,9 @@ use crate::reread::again_after_a_cut;
 /// The most reads that wait for their position at once: a quarter of the requests in work, so that
 /// readers of a read model that is far behind leave room for everyone else.
 pub const WAITING_READS_MAX: usize = 1_024;
+
+/// How long a read waits that finds less than was announced, until it looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Whether the read model can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,14 +105,23 @@ impl Freshness {
                 })?);
             }
             let reached = async {
-                // Changed, and far enough: an announcement from before a crash of the server may
-                // lie above what the read model holds now.
-                while checkpoint.changed().await.is_ok() {
-                    if *checkpoint.borrow() >= min.0 {
-                        return;
+                // An announcement from before a crash of the server may lie above what the read model holds now; and
+                // of a distributed one a node may not be there yet. Then it is worth another look all the same.
+                let is_announced = *checkpoint.borrow() >= min.0;
+                let looks_again =
+                    async { if is_announced { sleep(LOOK_AGAIN).await } else { pending().await } };
+                let moves = async {
+                    while checkpoint.changed().await.is_ok() {
+                        if *checkpoint.borrow() >= min.0 {
+                            return;
+                        }
                     }
+                    pending::<()>().await;
+                };
+                tokio::select! {
+                    () = moves => {}
+                    () = looks_again => {}
                 }
-                std::future::pending::<()>().await;
             };
             if timeout_at(deadline, reached).await.is_err() {
                 ended("late");

@@ -27,9 +27,9 @@ impl Cluster {
     /// A new primary with `settings`, or `None` where PostgreSQL's programs have no such `extension`.
     pub async fn primary_with(extension: &str, settings: &[&str]) -> Option<Self> {
         let programs = programs()?;
-        let shared = Command::new(programs.join("pg_config")).arg("--sharedir").output().ok()?;
-        let shared = String::from_utf8(shared.stdout).ok()?;
-        let control = Path::new(shared.trim()).join(format!("extension/{extension}.control"));
+        let version = programs.parent()?.file_name()?;
+        let control = Path::new("/usr/share/postgresql").join(version).join("extension");
+        let control = control.join(format!("{extension}.control"));
         if !control.exists() {
             return None;
         }

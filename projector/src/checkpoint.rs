@@ -255,7 +255,7 @@ pub async fn hold(
 /// prepared and not committed yet, because it was away, is waited for here, and so is seen by everything that
 /// follows. A condition would pass over what it waits for, and a lock alone be one on the first node only. One PostgreSQL
 /// needs nothing of this, and gets no version of the row that an old snapshot would keep.
-async fn lock_everywhere(
+pub(crate) async fn lock_everywhere(
     transaction: &mut PgConnection,
     engine: Engine,
 ) -> Result<(), sqlx::Error> {

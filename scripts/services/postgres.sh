@@ -97,6 +97,7 @@ launch_postgres() {
     log_timezone=UTC
     log_lock_waits=on
     "log_line_prefix=%m [%p] %q%u@%d %a "
+    ${POSTGRES_SETTINGS[@]+"${POSTGRES_SETTINGS[@]}"}
   )
   new_log postgres
   detached "$LOCAL_DIR/postgres.log" "$(stat -c %U "$dir")" "$dir" \

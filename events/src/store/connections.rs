@@ -98,6 +98,17 @@ impl Connections {
         Ok(Lent { session, from: self.clone(), _place: place })
     }
 
+    /// What they lead to.
+    ///
+    /// # Errors
+    /// As [`Self::lend`].
+    pub async fn engine(&self) -> Result<Engine, sqlx::Error> {
+        let lent = self.lend().await?;
+        let engine = lent.engine();
+        lent.give_back();
+        Ok(engine)
+    }
+
     async fn wait_for_place(&self) -> Result<OwnedSemaphorePermit, sqlx::Error> {
         let began = Instant::now();
         let place = timeout(LEND_TIMEOUT, Arc::clone(&self.0.places).acquire_owned()).await;

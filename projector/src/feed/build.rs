@@ -3,6 +3,7 @@
 
 mod copy;
 mod dormant;
+mod everywhere;
 mod feeds;
 mod indexes;
 mod replay;

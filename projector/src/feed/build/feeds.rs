@@ -10,11 +10,11 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use events::store::Connections;
+use events::store::{Connections, Engine};
 use sqlx::Connection;
 use tokio::sync::mpsc;
 
-use super::copy;
+use super::{copy, everywhere};
 use crate::feed::read_model::dormant::DORMANT_FLOOR;
 use crate::progress::Progress;
 
@@ -41,6 +41,9 @@ pub(super) async fn write(
             .fetch_one(next)
             .await?;
     progress.expect(last.unsigned_abs());
+    if next.engine().await? == Engine::Distributed {
+        return everywhere::write(next, last, kept, connections, progress).await;
+    }
     // Once for all readers, who would else count the same tweets again and again.
     sqlx::raw_sql(TWEETS_PER_AUTHOR).execute(next).await?;
 

@@ -92,14 +92,10 @@ pub async fn bring_back(
         .collect();
     let mut deliveries = 0;
     if !returned.is_empty() {
-        lower(&mut transaction, engine, &returned, bounds.kept).await?;
         follows::mark(&mut transaction, engine, &returned, false).await?;
-        let under_way = checkpoint.under_way.map(|tweet| tweet.0);
-        let delivered =
-            sqlx::query_file!("src/feed/read_model/dormant/deliver.sql", &returned, under_way)
-                .execute(&mut *transaction)
-                .await?;
-        deliveries = delivered.rows_affected();
+        let under_way = checkpoint.under_way;
+        deliveries =
+            write_whole(&mut transaction, engine, &returned, bounds.kept, under_way).await?;
     }
     transaction.commit().await?;
     lent.give_back();
@@ -143,13 +139,15 @@ fn in_turn(readers: &[UserId], bounds: Bounds, rows: impl Fn(UserId) -> i64) -> 
     &readers[..served]
 }
 
-/// Gives `readers`, who have no rows, the floors that they have with rows.
-async fn lower(
+/// Writes the rows of `readers`, who have none, and their floors: each feed has its newest `kept` tweets, but for what a fan-out under
+/// way will bring, none of which is of an older tweet than `under_way`. Returns how many rows that were.
+pub(crate) async fn write_whole(
     transaction: &mut PgConnection,
     engine: Engine,
     readers: &[i64],
     kept: i64,
-) -> Result<(), sqlx::Error> {
+    under_way: Option<TweetId>,
+) -> Result<u64, sqlx::Error> {
     let floors = match engine {
         Engine::Single => {
             sqlx::query_file_as!(Lower, "src/feed/read_model/dormant/floors.sql", readers, kept)
@@ -170,9 +168,15 @@ async fn lower(
     sqlx::query!("delete from floors where user_id = any($1)", readers)
         .execute(&mut *transaction)
         .await?;
-    let (readers, floors): (Vec<i64>, Vec<i64>) =
+    let (low, floors): (Vec<i64>, Vec<i64>) =
         floors.iter().map(|lower| (lower.user_id.0, lower.floor.0)).unzip();
-    floor::set(transaction, &readers, &floors).await
+    floor::set(transaction, &low, &floors).await?;
+    let under_way = under_way.map(|tweet| tweet.0);
+    let delivered =
+        sqlx::query_file!("src/feed/read_model/dormant/deliver.sql", readers, under_way)
+            .execute(transaction)
+            .await?;
+    Ok(delivered.rows_affected())
 }
 
 struct Lower {
