@@ -68,6 +68,15 @@ impl Citus {
         self.coordinator.url_through(self.coordinator.address)
     }
 
+    /// How many shards of `table` each worker has that has any.
+    pub async fn shards_of(&self, table: &str) -> Vec<i64> {
+        let count = sqlx::query_scalar(
+            "select count(*) from citus_shards where table_name = $1::regclass group by nodeport order by nodeport",
+        );
+        let mut coordinator = connection(&self.coordinator).await;
+        count.bind(table).fetch_all(&mut coordinator).await.expect("the coordinator answers")
+    }
+
     /// Runs a statement on the coordinator.
     pub async fn run(&self, statement: &str) {
         let mut coordinator = connection(&self.coordinator).await;

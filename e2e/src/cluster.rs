@@ -38,7 +38,7 @@ impl Cluster {
 
     async fn primary_of(programs: PathBuf, settings: &[&str]) -> Self {
         let mut cluster = Self::unused(programs).await;
-        cluster.settings = settings.iter().map(|setting| format!(" -c {setting}")).collect();
+        cluster.settings = settings.iter().flat_map(|setting| [" -c ", setting]).collect();
         let data = cluster.data();
         let how = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
         cluster.run("initdb", &[&["-D", &data], how.as_slice()].concat());

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
+use events::store::{Connections, Engine};
 use events::{Position, TweetId, UserId};
 use metrics::counter;
 use sqlx::PgExecutor;
 
+use super::nodes::position_of_every_node;
 use super::{FeedItem, Page};
 use crate::changes::{Cause, Stay};
 use crate::metrics::FEED_READS;
@@ -306,24 +308,42 @@ pub struct News {
 }
 
 /// What is new in the feeds of `readers` above `after`, up to `to` or to where the read model is, if
-/// that is less. Two statements, however many readers there are.
+/// that is less. Two statements, however many readers there are; three, where they are on several nodes.
 ///
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
 pub async fn news(
-    feed: impl PgExecutor<'_> + Copy,
+    feed: &Connections,
     readers: &[UserId],
     after: Position,
     to: Position,
 ) -> Result<AsOf<News>, sqlx::Error> {
-    let rows = sqlx::query_file!("src/views/feed/news.sql", readers as _, after.0, to.0)
-        .fetch_all(feed)
-        .await?;
-    let position = rows.first().map_or(Position::START, |row| row.position).min(to);
+    let (position, rows) = match feed.engine().await? {
+        Engine::Single => {
+            let rows = sqlx::query_file!("src/views/feed/news.sql", readers as _, after.0, to.0)
+                .fetch_all(feed)
+                .await?;
+            let position = rows.first().map_or(Position::START, |row| row.position).min(to);
+            let rows: Vec<_> = rows.into_iter().map(|row| (row.reader, row.tweet_id)).collect();
+            (position, rows)
+        }
+        Engine::Distributed => {
+            let position = position_of_every_node(feed).await?.min(to);
+            let rows = sqlx::query_file!(
+                "src/views/feed/news_of_every_node.sql",
+                readers as _,
+                after.0,
+                position.0
+            )
+            .fetch_all(feed)
+            .await?;
+            (position, rows.into_iter().map(|row| (row.reader, row.tweet_id)).collect())
+        }
+    };
     let mut readers_of: BTreeMap<TweetId, Vec<UserId>> = BTreeMap::new();
     let mut too_much = Vec::new();
     for row in rows {
-        match (row.reader, row.tweet_id) {
+        match row {
             (Some(reader), Some(tweet)) => readers_of.entry(tweet).or_default().push(reader),
             (Some(reader), None) => too_much.push(reader),
             (None, _) => {}

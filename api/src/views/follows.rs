@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use events::store::{Connections, Engine};
 use events::{Position, UserId};
 use sqlx::PgExecutor;
 
+use super::nodes::position_of_every_node;
 use super::users::UserRow;
 use super::{Page, User};
 use crate::position::AsOf;
@@ -14,12 +16,25 @@ use crate::position::AsOf;
 /// # Errors
 /// [`sqlx::Error`] when the database is away.
 pub async fn followers(
-    executor: impl PgExecutor<'_>,
+    feed: &Connections,
     user_id: UserId,
     after: UserId,
     page: Page,
 ) -> Result<AsOf<Option<Vec<User>>>, sqlx::Error> {
-    let rows = sqlx::query!(
+    let rows = match feed.engine().await? {
+        Engine::Single => followers_at_once(feed, user_id, after, page).await?,
+        Engine::Distributed => followers_of_every_node(feed, user_id, after, page).await?,
+    };
+    Ok(of_owner(rows))
+}
+
+async fn followers_at_once(
+    executor: impl PgExecutor<'_>,
+    user_id: UserId,
+    after: UserId,
+    page: Page,
+) -> Result<Vec<(bool, UserRow)>, sqlx::Error> {
+    sqlx::query!(
         r#"
         select checkpoint.position as "position: Position", owner.user_id is not null as "known!",
             page.user_id as "id?: UserId", page.username as "username?",
@@ -69,8 +84,45 @@ pub async fn followers(
         (row.known, UserRow { position: row.position, id, username, created_at })
     })
     .fetch_all(executor)
+    .await
+}
+
+/// What they say is of the position that each node has, or of a later one.
+async fn followers_of_every_node(
+    feed: &Connections,
+    user_id: UserId,
+    after: UserId,
+    page: Page,
+) -> Result<Vec<(bool, UserRow)>, sqlx::Error> {
+    let position = position_of_every_node(feed).await?;
+    let rows = sqlx::query!(
+        r#"
+        select owner.user_id is not null as "known!",
+            page.user_id as "id?: UserId", page.username as "username?", page.created_at as "created_at?"
+        from (select 1) as one
+        left join users as owner on owner.user_id = $1 and owner.deleted_position = 0
+        left join (
+            select users.user_id, users.username, users.created_at
+            from follows
+            join users on users.user_id = follows.follower_id and users.deleted_position = 0
+            where followed_id = $1 and until_position = 0 and follower_id > $2 and follower_id <> $1
+            order by users.user_id
+            offset $3 limit $4
+        ) as page on owner.user_id is not null
+        order by page.user_id
+        "#,
+        user_id.0,
+        after.0,
+        page.skip,
+        page.limit
+    )
+    .fetch_all(feed)
     .await?;
-    Ok(of_owner(rows))
+    let rows = rows.into_iter().map(|row| {
+        let (id, username, created_at) = (row.id, row.username, row.created_at);
+        (row.known, UserRow { position, id, username, created_at })
+    });
+    Ok(rows.collect())
 }
 
 /// Those whom `user_id` follows, by id; `None` when there is no such user.
@@ -100,12 +152,12 @@ pub async fn following(
                 where users.user_id = follows.followed_id and deleted_position = 0
                 limit 1
             ) as followed
-            where (follower_id, until_position, followed_id) > (owner.user_id, 0, $2)
-                and (follower_id, until_position, followed_id) < (owner.user_id, 1, 0)
-                and followed_id <> owner.user_id
+            where follower_id = $1 and (follower_id, until_position, followed_id) > ($1, 0, $2)
+                and (follower_id, until_position, followed_id) < ($1, 1, 0)
+                and followed_id <> $1
             order by follower_id, until_position, followed_id
             offset $3 limit $4
-        ) as page on true
+        ) as page on owner.user_id is not null
         order by page.user_id
         "#,
         user_id.0,
@@ -133,13 +185,13 @@ pub async fn among(
 ) -> Result<HashMap<UserId, Vec<UserId>>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
-        select author.user_id as "author!: UserId", reader.user_id as "reader!: UserId"
+        select held.followed_id as "author!: UserId", held.follower_id as "reader!: UserId"
         from unnest($1::bigint[]) as author (user_id)
         cross join unnest($2::bigint[]) as reader (user_id)
         cross join lateral (
-            select from follows
+            select follower_id, followed_id from follows
             where (follower_id, until_position, followed_id) = (reader.user_id, 0, author.user_id)
-            limit 1
+            group by follower_id, followed_id
         ) as held
         "#,
         authors as _,

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 /// So few that the floor is passed all the time.
 const KEPT: i64 = 20;
 
-async fn is_verified(log: &Connections, feed: &Connections) {
+pub async fn is_verified(log: &Connections, feed: &Connections) {
     let progress = Progress::starting(Phase::CheckLog);
     let report = compare(log, feed, &mut Facts::default(), 20, &progress).await.unwrap();
     assert!(report.is_clean(), "{report:?}");
