@@ -5,7 +5,6 @@ pub mod counts;
 pub mod delivery;
 pub mod feed;
 pub mod follows;
-mod nodes;
 pub mod pipeline;
 pub mod tweets;
 pub mod users;

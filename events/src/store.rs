@@ -9,6 +9,7 @@ pub mod fault;
 pub mod follow;
 pub mod history;
 pub mod hops;
+pub mod nodes;
 pub mod outbox;
 pub mod ranges;
 pub mod read;

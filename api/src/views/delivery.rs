@@ -1,12 +1,12 @@
 //! How far a tweet has come, for its author: counts only, never who.
 
 use chrono::{DateTime, Utc};
+use events::store::nodes::position_of_every_node;
 use events::store::{Connections, Engine};
 use events::{Position, TweetId, UserId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::nodes::position_of_every_node;
 use crate::position::AsOf;
 
 /// So many followers are looked at, those with the lowest ids of those who are not dormant first: a count of more would take longer than the

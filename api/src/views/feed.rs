@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
+use events::store::nodes::position_of_every_node;
 use events::store::{Connections, Engine};
 use events::{Position, TweetId, UserId};
 use metrics::counter;
 use sqlx::PgExecutor;
 
-use super::nodes::position_of_every_node;
 use super::{FeedItem, Page};
 use crate::changes::{Cause, Stay};
 use crate::metrics::FEED_READS;

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
+use events::store::nodes::position_of_every_node;
 use events::store::{Connections, Engine};
 use events::{Position, UserId};
 use sqlx::PgExecutor;
 
-use super::nodes::position_of_every_node;
 use super::users::UserRow;
 use super::{Page, User};
 use crate::position::AsOf;

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use events::amqp::{self, Broker, BrokerError};
 use events::projection::PROJECTIONS;
+use events::store::nodes::{Node, nodes};
 use events::store::{Connections, Fault, history, outbox, read};
 use events::{Clock, Mark, Position, ProjectionName};
 use serde::Serialize;
@@ -25,6 +26,9 @@ pub struct Status {
     pub relay: RelayStatus,
     pub broker: BrokerStatus,
     pub feed: ProjectionStatus,
+    /// Of a read model that is distributed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<Node>,
     /// `None` before a projector has made them.
     pub counts: Option<ProjectionStatus>,
     /// What is wrong, the most decisive first.
@@ -126,6 +130,7 @@ impl Looking {
     pub async fn look(&self) -> Result<Status, CommandError> {
         let (broker, [feed_queues, counts_queues]) = look_at_broker(&self.broker).await;
         let feed = Looked::at(&self.feed, HomeFeeds::LAYOUT).await.map_err(CommandError::Feed)?;
+        let nodes = nodes(&self.feed).await.map_err(CommandError::Feed)?;
         let fan_outs = match feed.checkpoint.under_way {
             Some(under_way) => fan_out::count(&self.feed, under_way).await,
             None => Ok(0),
@@ -151,7 +156,7 @@ impl Looking {
             None => None,
         };
         let log = LogStatus { head };
-        let mut status = Status { log, relay, broker, feed, counts, wrong: Vec::new() };
+        let mut status = Status { log, relay, broker, feed, nodes, counts, wrong: Vec::new() };
         status.wrong = wrong(&status, self.behind_after);
         Ok(status)
     }

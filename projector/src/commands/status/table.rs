@@ -1,6 +1,7 @@
 //! What was found, as a table in 80 columns.
 
 use comfy_table::{Cell, CellAlignment, Color, Table};
+use events::store::nodes::Node;
 
 use super::look::{ProjectionStatus, RebuildStatus, Status};
 use super::wrong::Wrong;
@@ -42,6 +43,10 @@ fn facts(status: &Status) -> Table {
     }
     for found in status.projections() {
         add_projection(&mut table, found, broker.reachable);
+    }
+    for Node { address, position, shards } in &status.nodes {
+        let position = position.map_or("away".to_owned(), |position| position.to_string());
+        table.add_row([&format!("feed node {address}"), &position, &format!("{shards} shards")]);
     }
     if let Some(column) = table.column_mut(1) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -19,6 +19,14 @@ pub fn wrong(status: &Status, behind_after: f64) -> Vec<Wrong> {
     for found in status.projections() {
         wrong.extend(projection(found, behind_after));
     }
+    for node in status.nodes.iter().filter(|node| node.position.is_none()) {
+        wrong.push(Wrong {
+            what: format!("node {} of the feeds is away", node.address),
+            to_do:
+                "bring it back: its readers are refused until then, and the projection waits for it"
+                    .to_owned(),
+        });
+    }
     wrong.extend(broker(status, behind_after));
     for found in status.projections() {
         wrong.extend(left_over(found));
