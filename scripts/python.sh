@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Makes sure that there is what the tests need from PyPI, in target/tools/python of the checkout: schemathesis, which holds the
-# service against its own description, and what the consumer in docs/consumers.md is written with. Needs Python's venv: installs
+# service against its own description, what the consumer in docs/consumers.md is written with, and typos, which .ci/run runs. Needs Python's venv: installs
 # Debian's package where it may, else prints the command.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(schemathesis==4.32.5 pika==1.4.4 'psycopg[binary]==3.3.9')
+packages=(schemathesis==4.32.5 pika==1.4.4 'psycopg[binary]==3.3.9' typos==1.52.0)
 DIR=target/tools/python
 
 say() { printf 'python: %s\n' "$*" >&2; }

@@ -35,7 +35,12 @@ pub struct Build {
     api: Process,
     projector: Process,
     folder: String,
+    /// Where the read model is, if that is not where the log is.
+    feed_url: Option<String>,
+    /// At the log.
     looks: PgConnection,
+    /// At the read model.
+    feed: PgConnection,
     /// Events that were acknowledged.
     acknowledged: u64,
 }
@@ -48,13 +53,26 @@ impl Build {
 
     /// The same, with these variables more for the projector.
     pub async fn start_with(folder: &Path, more: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_at(folder, None, more).await
+    }
+
+    async fn start_at(
+        folder: &Path,
+        feed_url: Option<&str>,
+        more: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let folder = std::path::absolute(folder)?.to_string_lossy().into_owned();
         for program in ["api", "projector"] {
             let path = format!("{folder}/{program}");
             ensure!(Path::new(&path).exists(), "there is no {path}: cargo build --release");
         }
         let (database, vhost) = (TestDatabase::create().await, Vhost::create().await);
-        let variables = [("DATABASE_URL", database.url.as_str()), ("AMQP_URL", vhost.url.as_str())];
+        let feed = feed_url.unwrap_or(&database.url);
+        let variables = [
+            ("DATABASE_URL", database.url.as_str()),
+            ("FEED_DATABASE_URL", feed),
+            ("AMQP_URL", vhost.url.as_str()),
+        ];
         let bound = [&variables, [("BIND", "127.0.0.1:0")].as_slice()].concat();
         let mut api = Process::start(&format!("{folder}/api"), &[], &bound);
         let listening = api.logged("listening").await;
@@ -62,20 +80,44 @@ impl Build {
         let of_projector = [variables.as_slice(), more].concat();
         let projector = start_projector(&folder, &of_projector).await;
         let looks = PgConnection::connect(&database.url).await?;
-        Ok(Self { address, database, vhost, api, projector, folder, looks, acknowledged: 0 })
+        let feed = PgConnection::connect(feed).await?;
+        let (feed_url, acknowledged) = (feed_url.map(str::to_owned), 0);
+        Ok(Self {
+            address,
+            database,
+            vhost,
+            api,
+            projector,
+            folder,
+            feed_url,
+            looks,
+            feed,
+            acknowledged,
+        })
     }
 
     /// Ends the projector and starts another, with no variables more.
     pub async fn restart_projector(&mut self) {
         self.projector.kill().await;
         let (database, vhost) = (self.database.url.as_str(), self.vhost.url.as_str());
-        let variables = [("DATABASE_URL", database), ("AMQP_URL", vhost)];
+        let feed = self.feed_url.as_deref().unwrap_or(database);
+        let variables =
+            [("DATABASE_URL", database), ("FEED_DATABASE_URL", feed), ("AMQP_URL", vhost)];
         self.projector = start_projector(&self.folder, &variables).await;
     }
 
     /// Starts the programs in `folder`, with so many users who all read [`AUTHOR`], the author among them.
     pub async fn with_readers(folder: &Path, readers: u32) -> anyhow::Result<Self> {
-        let mut build = Self::start(folder).await?;
+        Self::with_readers_at(folder, None, readers).await
+    }
+
+    /// The same, with the read model at `feed_url`, if given.
+    pub async fn with_readers_at(
+        folder: &Path,
+        feed_url: Option<&str>,
+        readers: u32,
+    ) -> anyhow::Result<Self> {
+        let mut build = Self::start_at(folder, feed_url, &[]).await?;
         build.fill((1..=readers).map(Call::register)).await?;
         build.fill((AUTHOR + 1..=readers).map(|reader| Call::follow(reader, AUTHOR))).await?;
         Ok(build)
@@ -102,7 +144,9 @@ impl Build {
     pub async fn fill(&mut self, commands: impl Iterator<Item = Call>) -> anyhow::Result<()> {
         self.send_all(LOADERS, commands).await?;
         self.caught_up().await?;
-        self.execute("vacuum (analyze)").await
+        self.execute("vacuum (analyze)").await?;
+        sqlx::raw_sql("vacuum (analyze)").execute(&mut self.feed).await?;
+        Ok(())
     }
 
     /// Sends `commands` over so many `connections` at once. Gives the position of the last.
@@ -143,7 +187,7 @@ impl Build {
         let under_way = "select exists (select from fan_outs)";
         until("the last fan-out ends", async || {
             let under_way: bool =
-                sqlx::query_scalar(under_way).fetch_one(&mut self.looks).await.ok()?;
+                sqlx::query_scalar(under_way).fetch_one(&mut self.feed).await.ok()?;
             (!under_way).then_some(())
         })
         .await;
@@ -152,9 +196,11 @@ impl Build {
 
     /// The events that the read model does not have yet.
     pub async fn lag(&mut self) -> anyhow::Result<i64> {
-        let look = "select coalesce((select max(position) from events), 0)
-            - (select max(position) from checkpoint)";
-        Ok(sqlx::query_scalar(look).fetch_one(&mut self.looks).await?)
+        let head = "select coalesce(max(position), 0) from events";
+        let head: i64 = sqlx::query_scalar(head).fetch_one(&mut self.looks).await?;
+        let applied = "select max(position) from checkpoint";
+        let applied: i64 = sqlx::query_scalar(applied).fetch_one(&mut self.feed).await?;
+        Ok(head - applied)
     }
 
     /// Waits until the read model has `position` and no fan-out is under way.
@@ -165,7 +211,7 @@ impl Build {
         let deadline = Instant::now() + Duration::from_mins(5);
         loop {
             let there: bool =
-                sqlx::query_scalar(look).bind(position).fetch_one(&mut self.looks).await?;
+                sqlx::query_scalar(look).bind(position).fetch_one(&mut self.feed).await?;
             if there {
                 return Ok(());
             }
@@ -176,7 +222,9 @@ impl Build {
 
     /// Rows of the feeds.
     pub async fn feed_rows(&mut self) -> anyhow::Result<u64> {
-        self.count("feed_items").await
+        let count = "select count(*) from feed_items";
+        let rows: i64 = sqlx::query_scalar(count).fetch_one(&mut self.feed).await?;
+        Ok(rows.unsigned_abs())
     }
 
     /// Rows of `table`.
@@ -218,6 +266,7 @@ impl Build {
             .args(command.split(' '))
             .env_clear()
             .env("DATABASE_URL", &self.database.url)
+            .env("FEED_DATABASE_URL", self.feed_url.as_ref().unwrap_or(&self.database.url))
             .env("AMQP_URL", &self.vhost.url)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

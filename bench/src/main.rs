@@ -202,7 +202,11 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::All(measured) => {
             // The large size says nothing at another one, but that it works.
             let all = Target::value_variants().iter().copied();
-            let all = all.filter(|target| *target != Target::Large || measured.sizes.quick);
+            let all = all.filter(|target| match target {
+                Target::Large => measured.sizes.quick,
+                Target::Nodes => false,
+                _ => true,
+            });
             measure(&all.collect::<Vec<_>>(), &measured).await
         }
         Command::Target { targets, measured } => measure(&targets, &measured).await,

@@ -10,6 +10,7 @@ mod growth;
 mod heavy;
 mod keeping;
 mod large;
+mod nodes;
 mod overload;
 mod reads;
 mod rebuild;
@@ -56,6 +57,8 @@ pub enum Target {
     Dormant,
     /// Many users, a few of whom very many read: not part of `all`, --users 1000000 takes an hour
     Large,
+    /// The read model on several nodes beside one PostgreSQL, that of `FEED_DATABASE_URL`, which is empty: not part of `all`
+    Nodes,
 }
 
 /// How and with what is measured.
@@ -89,6 +92,7 @@ impl Target {
             Self::Heavy => heavy::measure(plan).await,
             Self::Dormant => dormant::measure(plan).await,
             Self::Large => large::measure(plan).await,
+            Self::Nodes => nodes::measure(plan).await,
         }
     }
 }

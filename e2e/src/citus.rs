@@ -1,9 +1,10 @@
-//! A Citus of a test's own: a coordinator and workers.
+//! A Citus of a test's own: a coordinator and workers, set up as `docs/citus.md` says.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::cluster::Cluster;
 use crate::gate::Gate;
+use crate::pages;
 
 /// What its servers need. The certificate that Citus makes for itself is signed by nobody. Few shards, so that tests are quick; what a
 /// worker has prepared is looked after each second, and not each minute.
@@ -34,8 +35,13 @@ impl Citus {
             return None;
         };
         let mut citus = Self { coordinator, workers: Vec::new() };
-        let port = citus.coordinator.address.port();
-        citus.run(&format!("select citus_set_coordinator_host('127.0.0.1', {port})")).await;
+        let port = citus.coordinator.address.port().to_string();
+        let variables = [
+            ("FEED_DATABASE_URL", citus.url()),
+            ("COORDINATOR_HOST", "127.0.0.1".to_owned()),
+            ("COORDINATOR_PORT", port),
+        ];
+        as_the_page_says("citus_set_coordinator_host", &variables).await;
         for _ in 0..2 {
             citus.add_worker().await;
         }
@@ -45,9 +51,18 @@ impl Citus {
     /// One more worker.
     pub async fn add_worker(&mut self) {
         let worker = server().await.expect("the extension is installed");
-        let port = worker.address.port();
-        self.run(&format!("select citus_add_node('127.0.0.1', {port})")).await;
+        let variables = [
+            ("FEED_DATABASE_URL", self.url()),
+            ("WORKER_HOST", "127.0.0.1".to_owned()),
+            ("WORKER_PORT", worker.address.port().to_string()),
+        ];
+        as_the_page_says("citus_add_node", &variables).await;
         self.workers.push(worker);
+    }
+
+    /// Moves readers until each worker has its share.
+    pub async fn rebalance(&self) {
+        as_the_page_says("citus_rebalance_start", &[("FEED_DATABASE_URL", self.url())]).await;
     }
 
     /// A gate between the coordinator and a worker, which it is reached through from now on.
@@ -87,9 +102,18 @@ impl Citus {
 
 async fn server() -> Option<Cluster> {
     let server = Cluster::primary_with("citus", &SETTINGS).await?;
-    let create = sqlx::raw_sql("create extension citus");
-    create.execute(&mut connection(&server).await).await.expect("the extension can be created");
+    let url = server.url_through(server.address);
+    as_the_page_says("create extension", &[("SERVER_URL", url)]).await;
     Some(server)
+}
+
+/// Runs the commands of `docs/citus.md` in which there is `what`.
+async fn as_the_page_says(what: &str, variables: &[(&str, String)]) {
+    let blocks = pages::commands("citus.md");
+    let lines = blocks.iter().find(|block| block.contains(what)).expect("the page says how");
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    pages::succeed(lines, &variables).await;
 }
 
 async fn connection(server: &Cluster) -> PgConnection {

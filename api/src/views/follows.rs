@@ -152,10 +152,8 @@ pub async fn following(
                 where users.user_id = follows.followed_id and deleted_position = 0
                 limit 1
             ) as followed
-            where follower_id = $1 and (follower_id, until_position, followed_id) > ($1, 0, $2)
-                and (follower_id, until_position, followed_id) < ($1, 1, 0)
-                and followed_id <> $1
-            order by follower_id, until_position, followed_id
+            where follower_id = $1 and until_position = 0 and followed_id > $2 and followed_id <> $1
+            order by followed_id
             offset $3 limit $4
         ) as page on owner.user_id is not null
         order by page.user_id

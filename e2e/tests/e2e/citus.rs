@@ -223,8 +223,7 @@ async fn a_third_worker_takes_its_share_while_feeds_are_written_and_read() {
     nodes.citus.add_worker().await;
     let rebalancing = async {
         nodes.comes_to(Position(50)).await;
-        nodes.citus.run("select citus_rebalance_start()").await;
-        nodes.citus.run("select citus_rebalance_wait()").await;
+        nodes.citus.rebalance().await;
     };
     let failed = Box::pin(exact_meanwhile(&nodes, &log, bounds, rebalancing)).await;
     assert_eq!(failed, 0, "reads failed");

@@ -214,6 +214,7 @@ async fn a_run_is_cut_by_what_it_brings_about() {
     let many = "
         insert into tweets select 1000000 + number, 1, '', now(), 0, false from generate_series(1, 100000) number;
         insert into follows select 1, author, 1 from generate_series(1001, 101000) author;
+        insert into follows values (1, 1, 1);
         insert into reader_counts values (1, 1, 999), (3, 1, 30000), (4, 1, 50000)";
     sqlx::raw_sql(many).execute(&mut *pool.lend().await.unwrap()).await.unwrap();
     let tweet =
