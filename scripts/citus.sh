@@ -40,13 +40,15 @@ say() { printf 'citus: %s\n' "$*" >&2; }
 START_TIMEOUT_S=90
 STOP_TIMEOUT_S=60
 
-# The certificate that Citus makes for itself is signed by nobody; all of this stays on one machine.
+# The certificate that Citus makes for itself is signed by nobody; all of this stays on one machine, also what Citus would tell its
+# makers.
 POSTGRES_SETTINGS=(
   shared_preload_libraries=citus
   wal_level=logical
   max_prepared_transactions=200
   ssl=off
   citus.node_conninfo=sslmode=disable
+  citus.enable_statistics_collection=off
 )
 
 # within NODE COMMAND…: with the node's own directory, ports, secrets and processes.

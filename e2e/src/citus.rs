@@ -6,8 +6,8 @@ use crate::cluster::Cluster;
 use crate::gate::Gate;
 use crate::pages;
 
-/// What its servers need. The certificate that Citus makes for itself is signed by nobody. Few shards, so that tests are quick; what a
-/// worker has prepared is looked after each second, and not each minute.
+/// What its servers need. The certificate that Citus makes for itself is signed by nobody, and nobody is told of this. Few shards, so
+/// that tests are quick; what a worker has prepared is looked after each second, and not each minute.
 const SETTINGS: [&str; 9] = [
     "shared_preload_libraries=citus",
     "wal_level=logical",
