@@ -229,6 +229,24 @@ mod tests {
         assert!(found.unwrap().position >= Position(5));
     }
 
+    /// One node of several commits a little later than the one that announces it.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_announced_and_not_there_yet_is_looked_for_again() {
+        let (_sender, checkpoint) = watch::channel(Position(5));
+        let freshness =
+            Freshness::new(checkpoint, watch::channel(Readable::Yes).1, Duration::from_secs(2));
+        let store = watch::channel(4).0;
+        let started = Instant::now();
+        let read = freshness.read(MinPosition(Position(5)), || async { at(*store.borrow()) });
+        let commits = async {
+            sleep(LOOK_AGAIN / 2).await;
+            store.send_replace(5);
+        };
+        let (found, ()) = tokio::join!(read, commits);
+        assert_eq!(found.unwrap().position, Position(5));
+        assert_eq!(started.elapsed(), LOOK_AGAIN);
+    }
+
     #[tokio::test]
     async fn an_announcement_that_was_lost_again_is_not_believed() {
         let (sender, checkpoint) = watch::channel(Position(9));
