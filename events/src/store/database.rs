@@ -186,8 +186,8 @@ impl Database {
         self
     }
 
-    /// The same database, for which statements are written as for `engine`, whatever it is. What is written for
-    /// [`Engine::Distributed`] means the same on one PostgreSQL, and tests say so.
+    /// The same database, for which statements are written as for `engine`, whatever it is. What the projector does for
+    /// [`Engine::Distributed`] means the same on one PostgreSQL, and a test says so; reads of several readers need the nodes.
     #[must_use]
     pub const fn written_for(mut self, engine: Engine) -> Self {
         self.engine = engine;
