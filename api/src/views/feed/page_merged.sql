@@ -4,27 +4,12 @@
 -- $1 reader, $2 only tweets below this id, $3 rows to skip, $4 rows wanted
 --
 -- The plan comes from the shape, as in page.sql. What is pulled comes from those the reader follows of `pulled_authors`, found from
--- the shorter side. How much is read of each is bounded as in page_whole.sql, and by the rows: with enough of them, nothing older
--- than the last can be on the page. An array of one author is none to the planner, so that the order has to begin with the
--- author, as in tweets_pulled.
-with kept as materialized (
-    select kept.tweet_id, tweet.content, tweet.author_id, tweet.created_at, author.username
-    from feed_items as kept
-    cross join lateral (
-        select content, author_id, created_at from tweets
-        where tweets.tweet_id = kept.tweet_id and deleted_position = 0
-        limit 1
-    ) as tweet
-    cross join lateral (
-        select username from users
-        where users.user_id = tweet.author_id and deleted_position = 0
-        limit 1
-    ) as author
-    where kept.user_id = $1 and kept.tweet_id < $2
-    order by kept.user_id desc, kept.tweet_id desc
-    limit $3::bigint + $4::bigint
-),
-side as materialized (
+-- the shorter side. How much is read of each is bounded as in page_whole.sql. An array of one author is none to the planner, so that
+-- the order has to begin with the author, as in tweets_pulled. Of all that only ids are read, and sorted.
+--
+-- Rows are walked along their key and never sorted: the planner does not know that their limit is no limit. Both are merged no further
+-- than the page goes, with the look-ups of page.sql.
+with side as materialized (
     select count(*) < 64 as is_short from (select from pulled_authors limit 64) as counted
 ),
 pulled_author as materialized (
@@ -54,11 +39,7 @@ pulled_author as materialized (
     ) as present
 ),
 gap as materialized (
-    select greatest(
-            (select floor - 1 from floors where user_id = $1),
-            (select min(tweet_id) from kept having count(*) = $3::bigint + $4::bigint),
-            0
-        ) as after,
+    select greatest((select floor - 1 from floors where user_id = $1), 0) as after,
         ($3::bigint + $4::bigint + count(*) - 1) / greatest(count(*), 1) as share
     from pulled_author
 ),
@@ -113,8 +94,6 @@ pulled as materialized (
     select tweet_id from rest
     union all
     select tweet_id from unserved
-    order by tweet_id desc
-    limit $3::bigint + $4::bigint
 )
 select
     checkpoint.position as "position: Position",
@@ -132,19 +111,28 @@ left join lateral (
 ) as reader on true
 left join lateral (select floor from floors where user_id = $1 limit 1) as floors on true
 left join lateral (
-    select tweet_id, content, author_id, created_at, username from kept
-    union all
-    select pulled.tweet_id, tweet.content, tweet.author_id, tweet.created_at, author.username
-    from pulled
+    select merged.tweet_id, tweet.content, tweet.author_id, tweet.created_at, author.username
+    from (
+        (
+            select tweet_id from feed_items
+            where user_id = $1 and tweet_id < $2
+            order by user_id desc, tweet_id desc
+            limit (select 9223372036854775807)
+        )
+        union all
+        (select tweet_id from pulled order by tweet_id desc)
+    ) as merged
     cross join lateral (
         select content, author_id, created_at from tweets
-        where tweets.tweet_id = pulled.tweet_id
+        where tweets.tweet_id = merged.tweet_id and deleted_position = 0
         limit 1
     ) as tweet
     cross join lateral (
-        select username from users where users.user_id = tweet.author_id limit 1
+        select username from users
+        where users.user_id = tweet.author_id and deleted_position = 0
+        limit 1
     ) as author
-    order by tweet_id desc
+    order by merged.tweet_id desc
     offset $3 limit $4
 ) as item on reader.user_id is not null
 order by item.tweet_id desc
