@@ -73,10 +73,7 @@ impl Build {
             ("FEED_DATABASE_URL", feed),
             ("AMQP_URL", vhost.url.as_str()),
         ];
-        let bound = [&variables, [("BIND", "127.0.0.1:0")].as_slice()].concat();
-        let mut api = Process::start(&format!("{folder}/api"), &[], &bound);
-        let listening = api.logged("listening").await;
-        let address = listening["http.address"].as_str().context("it says where")?.parse()?;
+        let (api, address) = start_api(&folder, &variables).await?;
         let of_projector = [variables.as_slice(), more].concat();
         let projector = start_projector(&folder, &of_projector).await;
         let looks = PgConnection::connect(&database.url).await?;
@@ -99,11 +96,22 @@ impl Build {
     /// Ends the projector and starts another, with no variables more.
     pub async fn restart_projector(&mut self) {
         self.projector.kill().await;
+        self.projector = start_projector(&self.folder, &self.variables()).await;
+    }
+
+    /// One more api beside its own, with these variables more. Gives also where it listens.
+    pub async fn another_api(
+        &self,
+        more: &[(&str, &str)],
+    ) -> anyhow::Result<(Process, SocketAddr)> {
+        start_api(&self.folder, &[self.variables().as_slice(), more].concat()).await
+    }
+
+    /// Where its programs find what they need.
+    fn variables(&self) -> [(&'static str, &str); 3] {
         let (database, vhost) = (self.database.url.as_str(), self.vhost.url.as_str());
         let feed = self.feed_url.as_deref().unwrap_or(database);
-        let variables =
-            [("DATABASE_URL", database), ("FEED_DATABASE_URL", feed), ("AMQP_URL", vhost)];
-        self.projector = start_projector(&self.folder, &variables).await;
+        [("DATABASE_URL", database), ("FEED_DATABASE_URL", feed), ("AMQP_URL", vhost)]
     }
 
     /// Starts the programs in `folder`, with so many users who all read [`AUTHOR`], the author among them.
@@ -265,9 +273,7 @@ impl Build {
         let child = Command::new(format!("{}/projector", self.folder))
             .args(command.split(' '))
             .env_clear()
-            .env("DATABASE_URL", &self.database.url)
-            .env("FEED_DATABASE_URL", self.feed_url.as_ref().unwrap_or(&self.database.url))
-            .env("AMQP_URL", &self.vhost.url)
+            .envs(self.variables())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -296,6 +302,17 @@ impl Build {
         self.vhost.remove().await;
         Ok(())
     }
+}
+
+async fn start_api(
+    folder: &str,
+    variables: &[(&str, &str)],
+) -> anyhow::Result<(Process, SocketAddr)> {
+    let bound = [variables, &[("BIND", "127.0.0.1:0")]].concat();
+    let mut api = Process::start(&format!("{folder}/api"), &[], &bound);
+    let listening = api.logged("listening").await;
+    let address = listening["http.address"].as_str().context("it says where")?.parse()?;
+    Ok((api, address))
 }
 
 async fn start_projector(folder: &str, variables: &[(&str, &str)]) -> Process {

@@ -14,6 +14,7 @@ mod nodes;
 mod overload;
 mod reads;
 mod rebuild;
+mod replica;
 mod streams;
 mod under_load;
 
@@ -55,6 +56,8 @@ pub enum Target {
     Heavy,
     /// What readers cost who do not come, and the first page of who comes back
     Dormant,
+    /// Pages from a replica of the read model beside pages from itself, and when a tweet is on them
+    Replica,
     /// Many users, a few of whom very many read: not part of `all`, --users 1000000 takes an hour
     Large,
     /// The read model on several nodes beside one PostgreSQL, that of `FEED_DATABASE_URL`, which is empty: not part of `all`
@@ -91,6 +94,7 @@ impl Target {
             Self::Growth => growth::measure(plan).await,
             Self::Heavy => heavy::measure(plan).await,
             Self::Dormant => dormant::measure(plan).await,
+            Self::Replica => replica::measure(plan).await,
             Self::Large => large::measure(plan).await,
             Self::Nodes => nodes::measure(plan).await,
         }

@@ -6,6 +6,7 @@
 pub mod apply;
 mod build;
 pub mod dormancy;
+pub mod flushing;
 pub mod hops;
 pub mod pulled;
 pub mod read_model;

@@ -76,15 +76,25 @@ async fn is_left_out(client: &Rookery, address: SocketAddr) {
     until("the replica is left out", out).await;
 }
 
-/// Has a standby apply what it hears a little later, so that it is never as far as what others have answered.
-async fn lag_behind(standby: &Cluster) {
-    let url = standby.url_through(standby.address);
+/// How many reads were passed on from the replica at `address`.
+async fn passed_on(client: &Rookery, address: SocketAddr) -> u64 {
+    let metrics = client.get("/metrics", None).await.body;
+    let name = format!("rookery_feed_reads_passed_on_total{{replica=\"{address}\"}} ");
+    let count = metrics.as_str().unwrap().lines().find_map(|line| line.strip_prefix(&name));
+    count.unwrap().parse().unwrap()
+}
+
+async fn set(server: &Cluster, setting: &'static str) {
+    let url = server.url_through(server.address);
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    for statement in
-        ["alter system set recovery_min_apply_delay = '100ms'", "select pg_reload_conf()"]
-    {
+    for statement in [setting, "select pg_reload_conf()"] {
         sqlx::query(statement).execute(&mut connection).await.unwrap();
     }
+}
+
+/// Has a standby apply what it hears a little later, so that it is never as far as what others have answered.
+async fn lag_behind(standby: &Cluster) {
+    set(standby, "alter system set recovery_min_apply_delay = '100ms'").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,6 +204,33 @@ async fn nobodys_time_goes_back_whatever_becomes_of_a_replica() {
             assert_eq!(ids, there.copied().take(PAGE).collect::<Vec<_>>(), "at {position}");
         }
     }
+    api.kill().await;
+    projector.kill().await;
+    vhost.remove().await;
+}
+
+/// The primary by itself would send a commit that waits for no disk only when its log is flushed for another reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_posts_finds_it_on_a_replica_at_once() {
+    let Some(primary) = Cluster::primary().await else {
+        return println!("did not run: PostgreSQL's programs are not installed here");
+    };
+    set(&primary, "alter system set wal_writer_delay = '10s'").await;
+    let (replica, log) = (primary.standby().await, TestDatabase::create().await);
+    let [feed, replica_url] = [&primary, &replica].map(|one| one.url_through(one.address));
+    let variables =
+        [("FEED_DATABASE_URL", feed.as_str()), ("FEED_REPLICA_URLS", replica_url.as_str())];
+    let vhost = Vhost::create().await;
+    let (mut api, client) = start_api(&log.url, &vhost.url, &variables, &[]).await;
+    let mut projector = start_projector(&log.url, &vhost.url, &variables[..1], &[]).await;
+    let ada = client.register("ada").await;
+    comes_in(&client, replica.address).await;
+    let before = passed_on(&client, replica.address).await;
+    for number in 0..20 {
+        let tweet = client.tweet(ada, &format!("number {number}")).await;
+        assert_eq!(client.feed(ada, Position(tweet.0)).await[0], tweet);
+    }
+    assert_eq!(passed_on(&client, replica.address).await, before, "reads had to be passed on");
     api.kill().await;
     projector.kill().await;
     vhost.remove().await;

@@ -22,6 +22,7 @@ use crate::consume::lead::Lead;
 use crate::counts::Counts;
 use crate::feed::HomeFeeds;
 use crate::feed::dormancy::{self, Dormancy};
+use crate::feed::flushing::Committed;
 use crate::metrics::OF_THE_PROJECTOR;
 use crate::projection::{Projection, ProjectionError, ReadModel};
 
@@ -66,7 +67,14 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
         match projection {
             ProjectionName::Feed => {
                 let database = parts.home_of::<HomeFeeds>().await?;
-                let (recorder, recording) = Recorder::new(database.connections(1));
+                let beside = database.connections(1);
+                let committed = Committed::default();
+                let flushing = committed.clone().flush(beside.clone(), lifecycle.stop(WORK));
+                lifecycle.start(WORK, "flushing what has committed", async move {
+                    flushing.await;
+                    Ok(())
+                });
+                let (recorder, recording) = Recorder::new(beside);
                 let stop = lifecycle.stop(WORK);
                 lifecycle.start(WORK, "recording hops", async move {
                     recording.run(stop).await;
@@ -81,7 +89,7 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
                 });
                 let finish = |writer: HomeFeeds| {
                     let dormancy = Dormancy::new(parts.log.clone(), heard);
-                    writer.recording(recorder).minding(dormancy)
+                    writer.noting(committed).recording(recorder).minding(dormancy)
                 };
                 parts.start(&lifecycle, &database, finish).await?;
             }

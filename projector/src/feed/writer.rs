@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applied, apply};
 use super::dormancy::Dormancy;
+use super::flushing::Committed;
 use super::hops::ProjectorHop;
 use super::work::{Counted, FAN_OUTS_BEGUN_MAX, Work};
 use crate::bounds::Bounds;
@@ -26,6 +27,7 @@ pub struct HomeFeeds {
     feed: Connections,
     bounds: Bounds,
     in_time: InTime,
+    committed: Option<Committed>,
     hops: Option<Recorder<ProjectorHop>>,
     dormancy: Option<Dormancy>,
     /// Until then fan-outs under way wait while there is something else to do.
@@ -42,11 +44,18 @@ impl HomeFeeds {
             feed,
             bounds,
             in_time: InTime::until(shutdown),
+            committed: None,
             hops: None,
             dormancy: None,
             fan_outs_rest: Mutex::default(),
             counted: Mutex::default(),
         }
+    }
+
+    /// The same, which has `committed` note what it commits.
+    #[must_use]
+    pub fn noting(self, committed: Committed) -> Self {
+        Self { committed: Some(committed), ..self }
     }
 
     /// The same, which records in `hops` what it applies.
@@ -164,6 +173,7 @@ impl HomeFeeds {
         Ok(())
     }
 
+    /// Takes note of a transaction that has committed.
     fn record(
         &self,
         first: Position,
@@ -172,6 +182,9 @@ impl HomeFeeds {
         applied_at: DateTime<Utc>,
         deliveries: u64,
     ) {
+        if let Some(committed) = &self.committed {
+            committed.note();
+        }
         if let Some(hops) = &self.hops {
             let readable_at = Clock::system().now();
             hops.record(ProjectorHop {
