@@ -1,21 +1,19 @@
 //! The read model on a real Citus, where that is installed.
 
+mod plans;
+mod service;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use api::views::{Page, feed};
+use api::views::{Page, feed, follows};
 use e2e::citus::Citus;
-use e2e::client::Answer;
 use e2e::database::TestDatabase;
 use e2e::exact::feeds_are_exact;
 use e2e::history::{given, history};
-use e2e::live::LiveFeed;
 use e2e::model::Model;
-use e2e::process::run;
-use e2e::system::{start_api, start_projector};
 use e2e::until;
-use e2e::vhost::Vhost;
 use events::store::schema::Schema;
 use events::store::{Connections, Database};
 use events::{Event, Position, RecordedEvent, UserId};
@@ -24,9 +22,6 @@ use projector::checkpoint::Checkpoint;
 use projector::feed::Feeds;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use reqwest::Method;
-use serde_json::json;
-use sqlx::{AssertSqlSafe, Row};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +56,20 @@ impl Nodes {
     async fn happen(&self, projection: &Feeds, at: &mut Checkpoint, events: Vec<Event>) {
         let head = Position(given(&self.log, events).await.len().try_into().unwrap());
         projection.apply_from_log(at, head).await.unwrap();
+    }
+
+    async fn position(&self) -> Position {
+        let loaded = until("the coordinator answers", async || {
+            projector::checkpoint::load(&self.feed).await.ok()
+        });
+        loaded.await.position
+    }
+
+    async fn comes_to(&self, position: Position) {
+        until("the projection gets there", async || {
+            (self.position().await >= position).then_some(())
+        })
+        .await;
     }
 
     /// The newest page of `reader` is what it was at the position that it names, which is returned.
@@ -117,6 +126,13 @@ async fn between_the_commits_of_two_nodes_each_page_is_of_one_position() {
         positions.insert(nodes.page_is_exact(&log, *reader).await.unwrap());
     }
     assert_eq!(positions, BTreeSet::from([Position(21), Position(40)]), "some are not there yet");
+
+    // What is read of many readers is of the position that every node has.
+    let page = Page { skip: 0, limit: 20 };
+    let followers = follows::followers(&nodes.feed, STAR, UserId(0), page).await.unwrap();
+    assert_eq!(followers.position, Position(21));
+    let news = feed::news(&nodes.feed, &readers, Position(20), Position(40)).await.unwrap();
+    assert_eq!(news.position, Position(21));
 
     // The next tweet is for all of them, and so waits.
     let mut later = at;
@@ -229,194 +245,4 @@ async fn a_third_worker_takes_its_share_while_feeds_are_written_and_read() {
     assert_eq!(failed, 0, "reads failed");
     let shards = nodes.citus.shards_of("feed_items").await;
     assert_eq!(shards, [2, 2, 2], "each worker has its share");
-}
-
-/// Feeds, streams, lists and commands, as users and operators have them.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_whole_service_runs_on_several_nodes() {
-    let Some(citus) = Citus::start().await else { return };
-    let (log, vhost, url) = (TestDatabase::create().await, Vhost::create().await, citus.url());
-    let variables = [("FEED_DATABASE_URL", url.as_str())];
-    let (_api, client) = start_api(&log.url, &vhost.url, &variables, &[]).await;
-    let _projector = start_projector(&log.url, &vhost.url, &variables, &[]).await;
-    let ada = client.register("ada").await;
-    let mut readers = Vec::new();
-    for number in 0..12 {
-        let reader = client.register(&format!("reader{number}")).await;
-        client.follow(reader, ada).await;
-        readers.push(reader);
-    }
-    let first = client.tweet(ada, "the first").await;
-    assert_eq!(client.feed(readers[0], Position(first.0)).await, [first]);
-    let mut streams = Vec::new();
-    for reader in &readers {
-        streams.push(LiveFeed::open(&client, *reader, None).await);
-    }
-    let second = client.tweet(ada, "the second").await;
-    for stream in &mut streams {
-        assert_eq!(stream.take(1).await, [second]);
-    }
-    let at_second = async |path: String| {
-        let request = client.request(Method::GET, &path, Some(ada));
-        Answer::when_there(request.header("X-Min-Log-Position", second.0)).await
-    };
-    let followers = at_second(format!("/api/subscriptions/{ada}/followers")).await;
-    assert_eq!(followers.body.as_array().unwrap().len(), readers.len(), "{followers:?}");
-    let delivery = at_second(format!("/api/tweets/{second}/delivery")).await;
-    let count = readers.len();
-    assert_eq!(
-        (&delivery.body["followers"], &delivery.body["feeds"]),
-        (&json!(count), &json!(count))
-    );
-
-    let projector = async |arguments: &[&str]| {
-        let urls = [("DATABASE_URL", log.url.as_str()), ("AMQP_URL", vhost.url.as_str())];
-        let ended = run("projector", arguments, &[&urls[..], &variables].concat()).await;
-        let said = String::from_utf8_lossy(&[&*ended.stdout, &*ended.stderr].concat()).into_owned();
-        (ended.status.success(), said)
-    };
-    let is_rebuilt = AtomicBool::new(false);
-    let posts = async {
-        let mut last = second;
-        while !is_rebuilt.load(Ordering::Relaxed) {
-            last = client.tweet(ada, "while it is rebuilt").await;
-            for reader in &readers {
-                assert!(client.feed(*reader, Position(last.0)).await.contains(&last));
-            }
-        }
-        last
-    };
-    let rebuilds = async {
-        for command in [["rebuild", "feed"], ["rollback", "feed"]] {
-            let (succeeded, said) = projector(&command).await;
-            assert!(succeeded, "{said}");
-        }
-        is_rebuilt.store(true, Ordering::Relaxed);
-    };
-    let (last, ()) = tokio::join!(posts, rebuilds);
-    let model = Model::of_log(&log.pool().await).await;
-    for reader in &model.users {
-        assert_eq!(client.feed(*reader, Position(last.0)).await, model.feed(*reader));
-    }
-    let (succeeded, said) = projector(&["verify"]).await;
-    assert!(succeeded, "{said}");
-
-    // A node that is away is named; its readers are refused, and the others read on.
-    citus.workers[1].stop_at_once();
-    let (_, said) = projector(&["status"]).await;
-    let address = citus.workers[1].address;
-    assert!(said.contains(&format!("node {address} of the feeds is away")), "{said}");
-    let mut statuses = BTreeSet::new();
-    for reader in &readers {
-        statuses.insert(client.get("/api/feed/", Some(*reader)).await.status.as_u16());
-    }
-    assert_eq!(statuses, BTreeSet::from([200, 503]));
-    citus.workers[1].start_again().await;
-    let back = client.tweet(ada, "it is back").await;
-    for reader in &readers {
-        assert_eq!(client.feed(*reader, Position(back.0)).await.first(), Some(&back));
-    }
-    vhost.remove().await;
-}
-
-/// What is read and written of each reader is sent whole to where they are, and a page of one to one node.
-#[tokio::test(flavor = "multi_thread")]
-async fn statements_are_sent_whole_to_the_nodes() {
-    const EVERY_SHARD: &str = "Task Count: 6";
-    const ONE_SHARD: &str = "Task Count: 1";
-    let Some(nodes) = Nodes::start().await else { return };
-    let mut lent = nodes.feed.lend().await.unwrap();
-    let pairs = "('{5, 6}', '{7, 8}')";
-    let (arrays, two) = ("bigint[], bigint[]", "bigint, bigint, bigint, bigint");
-    for (name, statement, types, arguments, tasks) in [
-        (
-            "fan-out",
-            include_str!("../../../projector/src/feed/read_model/feed_items/fan_out.sql"),
-            arrays,
-            pairs,
-            EVERY_SHARD,
-        ),
-        (
-            "backfill",
-            include_str!("../../../projector/src/feed/read_model/feed_items/backfill.sql"),
-            "bigint[], bigint[], bigint, bigint, bigint",
-            "('{5, 6}', '{7, 8}', 255, 5, null)",
-            EVERY_SHARD,
-        ),
-        (
-            "removal",
-            include_str!(
-                "../../../projector/src/feed/read_model/feed_items/remove_unfollowed_distributed.sql"
-            ),
-            arrays,
-            pairs,
-            EVERY_SHARD,
-        ),
-        (
-            "step",
-            include_str!("../../../projector/src/feed/read_model/fan_out/step.sql"),
-            "bigint[], bigint, bigint, bigint, bigint",
-            "('{1, 2}', 5, 6, 10, 255)",
-            EVERY_SHARD,
-        ),
-        (
-            "rows that come back",
-            include_str!("../../../projector/src/feed/read_model/dormant/deliver.sql"),
-            "bigint[], bigint",
-            "('{5, 6}', null)",
-            EVERY_SHARD,
-        ),
-        (
-            "page",
-            include_str!("../../../api/src/views/feed/page.sql"),
-            two,
-            "(5, 100, 0, 20)",
-            ONE_SHARD,
-        ),
-        (
-            "merged page",
-            include_str!("../../../api/src/views/feed/page_merged.sql"),
-            two,
-            "(5, 100, 0, 20)",
-            ONE_SHARD,
-        ),
-        (
-            "whole page",
-            include_str!("../../../api/src/views/feed/page_whole.sql"),
-            two,
-            "(5, 100, 0, 20)",
-            ONE_SHARD,
-        ),
-    ] {
-        let prepare = format!("prepare planned ({types}) as {statement}");
-        sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *lent).await.unwrap();
-        let explain = format!("explain (verbose) execute planned {arguments}");
-        let plan = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut *lent).await.unwrap();
-        let plan: Vec<String> = plan.iter().map(|line| line.get(0)).collect();
-        sqlx::raw_sql("deallocate planned").execute(&mut *lent).await.unwrap();
-        let first =
-            plan.iter().find(|line| line.contains("Task Count")).expect("it is distributed");
-        assert!(first.contains(tasks), "{name}: {}", plan.join("\n"));
-        // What was written is counted by the coordinator, and nothing else passes through it.
-        let plan = plan.join("\n");
-        assert!(!plan.contains("pull to coordinator") && !plan.contains("repartition"), "{plan}");
-        let counted = usize::from(statement.contains("returning"));
-        assert_eq!(plan.matches("Distributed Subplan").count(), counted, "{name}: {plan}");
-    }
-}
-
-impl Nodes {
-    async fn position(&self) -> Position {
-        let loaded = until("the coordinator answers", async || {
-            projector::checkpoint::load(&self.feed).await.ok()
-        });
-        loaded.await.position
-    }
-
-    async fn comes_to(&self, position: Position) {
-        until("the projection gets there", async || {
-            (self.position().await >= position).then_some(())
-        })
-        .await;
-    }
 }
