@@ -124,7 +124,8 @@ pub async fn restore(arguments: RestoreArguments) -> Result<(), ArchivingError> 
 
 async fn connect(url: &str) -> Result<Connections, ArchivingError> {
     let database = Database::parse("DATABASE_URL", url, "rookery api: archive")?;
-    let log = database.with_settings([("synchronous_commit", "on")]).writable().connect(2).await?;
+    let database = database.with_settings([("synchronous_commit", "on")]).for_long_work();
+    let log = database.writable().connect(2).await?;
     if Schema::Log.is_current(&log).await? { Ok(log) } else { Err(ArchivingError::OtherRelease) }
 }
 

@@ -175,7 +175,7 @@ impl Sizes {
         Settings {
             rounds: or(self.rounds, 5, 1),
             seconds: or(self.seconds, 3, 1).into(),
-            users: or(self.users, 1_000, 200),
+            users: or(self.users, 1_000, 100),
             readers: or(self.readers, 10_000, 500),
             followers: or(self.followers, 100_000, 2_000),
             streams: or(self.streams, 10_000, 500),

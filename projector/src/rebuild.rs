@@ -148,7 +148,8 @@ impl Rebuild {
     /// [`RebuildError`]; the live generation is as it was.
     pub async fn roll_back<M: ReadModel>(&self, mut claim: Claim) -> Result<Rebuilt, RebuildError> {
         let Incoming { schema, database } = claim.open_previous().await?;
-        let previous = database.with_settings(settings::<M>()).connect(CONNECTIONS).await?;
+        let previous =
+            database.with_settings(settings::<M>()).for_long_work().connect(CONNECTIONS).await?;
         let checkpoint = checkpoint::take_over(&previous).await?;
         ranges::live_after(&self.log, checkpoint.position).await?;
         let mark = checkpoint.mark();
@@ -168,7 +169,8 @@ impl Rebuild {
     ) -> Result<Rebuilt, RebuildError> {
         ranges::live_after(&self.log, Position::START).await?;
         let Incoming { schema, database } = claim.make_next().await?;
-        let next = database.with_settings(settings::<M>()).connect(CONNECTIONS).await?;
+        let next =
+            database.with_settings(settings::<M>()).for_long_work().connect(CONNECTIONS).await?;
         progress::make_table(&next).await?;
         let reporter = Reporter::start(self.progress.clone(), Some(next.clone()));
         let rebuilt = match self.unless_stopped(M::build(self, &next)).await {

@@ -132,6 +132,12 @@ impl Database {
         self
     }
 
+    /// The same database, for statements that take as long as they take: none is logged for being slow.
+    #[must_use]
+    pub fn for_long_work(self) -> Self {
+        Self { options: self.options.disable_statement_logging(), ..self }
+    }
+
     /// The same database, with `schema` as the one in which statements find their tables and make
     /// new ones.
     #[must_use]

@@ -83,7 +83,8 @@ impl Commanded {
         first: Phase,
     ) -> Result<(Rebuild, Claim, Progress), CommandError> {
         let database = self.with.databases.feed_database()?.of(M::LAYOUT.projection);
-        let log = self.with.databases.log_database()?.connect(LOG_CONNECTIONS).await?;
+        let log =
+            self.with.databases.log_database()?.for_long_work().connect(LOG_CONNECTIONS).await?;
         if !Schema::Log.is_current(&log).await.map_err(CommandError::Log)? {
             return Err(CommandError::NoLog);
         }

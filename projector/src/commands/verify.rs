@@ -24,7 +24,7 @@ const CONNECTIONS: usize = 3;
 pub async fn verify(arguments: VerifyArguments) -> Result<(), CommandError> {
     // All of the log and all accounts are read, so that reading whole tables is right.
     let log_database = arguments.databases.log_database()?.with_settings(PLANNED_EACH_TIME);
-    let log = log_database.connect(CONNECTIONS).await?;
+    let log = log_database.for_long_work().connect(CONNECTIONS).await?;
     let progress = Progress::starting(Phase::CheckLog);
     let reporter = (!arguments.json).then(|| Reporter::start(progress.clone(), None));
     let reports = reports(&arguments, &log, &progress).await;
@@ -58,11 +58,15 @@ async fn reports(
         let database = database.clone().of(projection);
         let compared = match projection {
             ProjectionName::Feed => {
-                let feed = database.with_settings(verify::settings()).connect(CONNECTIONS).await?;
+                let feed = database
+                    .with_settings(verify::settings())
+                    .for_long_work()
+                    .connect(CONNECTIONS)
+                    .await?;
                 verify::verify(log, &feed, listed, progress).await
             }
             ProjectionName::Counts => {
-                let connections = database.connect(1).await?;
+                let connections = database.for_long_work().connect(1).await?;
                 counts::compare(log, &connections, listed, progress).await
             }
         };
