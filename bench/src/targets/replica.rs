@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use anyhow::{Context, ensure};
 use e2e::cluster::Cluster;
 use e2e::until;
-
 use tokio::time::Instant;
 
 use super::{Plan, memory};
