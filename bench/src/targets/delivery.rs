@@ -1,5 +1,7 @@
 //! T4: from the POST's answer until the last follower can read it, with nothing else to do.
 
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,7 +10,7 @@ use super::{Plan, memory};
 use crate::build::{AUTHOR, Build};
 use crate::floors::broker::RoundTrips;
 use crate::floors::fan_out;
-use crate::load::{Call, Connection};
+use crate::load::{Call, Connection, Latencies};
 use crate::measure::{Bound, Measure, Spread};
 
 /// Tweets in a round, each alone.
@@ -54,4 +56,26 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
     ];
     measures.extend(memory);
     Ok(measures)
+}
+
+/// Tweets of [`AUTHOR`] with these `numbers`, one after the other: how long it takes from the answer until `last`, who reads it last,
+/// has it from the api at `from`. The median, in milliseconds.
+pub async fn until_readable(
+    build: &mut Build,
+    from: SocketAddr,
+    numbers: Range<u64>,
+    last: u32,
+) -> anyhow::Result<f64> {
+    let mut author = Connection::open(build.address).await?;
+    let mut reader = Connection::open(from).await?;
+    let mut took = Latencies::new()?;
+    for number in numbers {
+        let position = author.send(&Call::tweet(AUTHOR, number)).await?;
+        let answered = Instant::now();
+        reader.send(&Call::feed(last).at_least(position)).await?;
+        took.record(answered.elapsed());
+        build.acknowledge(1);
+        build.delivered(position).await?;
+    }
+    Ok(took.milliseconds(0.5))
 }

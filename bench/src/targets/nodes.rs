@@ -6,9 +6,9 @@
 use anyhow::{Context, ensure};
 use tokio::time::Instant;
 
-use super::{Plan, memory};
+use super::{Plan, delivery, memory};
 use crate::build::{AUTHOR, Build};
-use crate::load::{Call, Connection, Latencies, Pace, load};
+use crate::load::{Call, Pace, load};
 use crate::measure::Measure;
 
 /// Tweets in a round that come at once, and the connections over which they do.
@@ -88,18 +88,9 @@ async fn turn(plan: &Plan, build: &mut Build, round: u32, costs: &mut Costs) -> 
     ensure!(delivered == TWEETS * u64::from(readers), "{delivered} rows were delivered");
     costs.rows_per_second.push(delivered as f64 / took.as_secs_f64());
 
-    let (mut author, mut reader) =
-        (Connection::open(build.address).await?, Connection::open(build.address).await?);
-    let mut took = Latencies::new()?;
-    for number in first + TWEETS..first + TWEETS + ALONE {
-        let position = author.send(&Call::tweet(AUTHOR, number)).await?;
-        let answered = Instant::now();
-        reader.send(&Call::feed(readers).at_least(position)).await?;
-        took.record(answered.elapsed());
-        build.acknowledge(1);
-        build.delivered(position).await?;
-    }
-    costs.delivery.push(took.milliseconds(0.5));
+    let from = build.address;
+    let alone = first + TWEETS..first + TWEETS + ALONE;
+    costs.delivery.push(delivery::until_readable(build, from, alone, readers).await?);
 
     let page = |number: u64| Call::feed(1 + u32::try_from(number).unwrap_or(0) % readers);
     let pages = load(build.address, READING, Pace::Closed, plan.turn(), page).await?;

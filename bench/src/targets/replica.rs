@@ -8,11 +8,10 @@ use std::net::SocketAddr;
 use anyhow::{Context, ensure};
 use e2e::cluster::Cluster;
 use e2e::until;
-use tokio::time::Instant;
 
-use super::{Plan, memory};
-use crate::build::{AUTHOR, Build};
-use crate::load::{Call, Connection, Latencies, Pace, load};
+use super::{Plan, delivery, memory};
+use crate::build::Build;
+use crate::load::{Call, Pace, load};
 use crate::measure::Measure;
 
 /// Tweets in a turn, each after the last is read.
@@ -51,7 +50,9 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
             [(itself, &mut of_itself), (address, &mut of_replica)].into_iter().enumerate()
         {
             let first = (2 * u64::from(round) + turn as u64) * TWEETS;
-            costs.readable.push(until_readable(&mut build, from, readers, first).await?);
+            costs.readable.push(
+                delivery::until_readable(&mut build, from, first..first + TWEETS, readers).await?,
+            );
             let before = metric(from, PASSED_ON).await?;
             let page = |number: u64| Call::feed(1 + u32::try_from(number).unwrap_or(0) % readers);
             let pages = load(from, READING, Pace::Closed, plan.turn(), page).await?;
@@ -85,27 +86,6 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
     ];
     measures.extend(memory);
     Ok(measures)
-}
-
-/// Tweets one after the other; for each, from its answer until the last reader has read it at `from`. The median.
-async fn until_readable(
-    build: &mut Build,
-    from: SocketAddr,
-    readers: u32,
-    first: u64,
-) -> anyhow::Result<f64> {
-    let mut author = Connection::open(build.address).await?;
-    let mut reader = Connection::open(from).await?;
-    let mut took = Latencies::new()?;
-    for number in first..first + TWEETS {
-        let position = author.send(&Call::tweet(AUTHOR, number)).await?;
-        let answered = Instant::now();
-        reader.send(&Call::feed(readers).at_least(position)).await?;
-        took.record(answered.elapsed());
-        build.acknowledge(1);
-        build.delivered(position).await?;
-    }
-    Ok(took.milliseconds(0.5))
 }
 
 /// All of `name` that the api at `address` says; 0 where it says nothing of it.
