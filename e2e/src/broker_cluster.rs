@@ -1,17 +1,14 @@
 //! A cluster of three RabbitMQ nodes of a test's own, on this machine. Each may be killed, started again, and cut off from the others.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
 use crate::process::Process;
 use crate::prometheus::free_address;
-use crate::until;
-
-/// After so many seconds without a sign of life nodes believe each other to be gone.
-const NET_TICK_S: u32 = 8;
+use crate::{in_time, until};
 
 const NODES: usize = 3;
 
@@ -22,6 +19,8 @@ pub struct BrokerCluster {
     /// Tells the nodes where the others are; none of the machine's own Erlang is asked.
     _epmd: Process,
     epmd_port: String,
+    erl_call: PathBuf,
+    cookie: String,
     root: PathBuf,
 }
 
@@ -36,23 +35,26 @@ struct Node {
 impl BrokerCluster {
     /// Starts one, or `None` where RabbitMQ is not installed on this machine.
     pub async fn start() -> Option<Self> {
-        let (_, epmd) = (programs()?, epmd()?);
+        programs()?;
+        let erlang = erlang()?;
         let root = std::env::temp_dir().join(format!("rookery-rabbit-{}", Uuid::now_v7()));
         std::fs::create_dir(&root).expect("a folder for temporary files");
         let epmd_port = free_port();
         let arguments = ["-port", &epmd_port, "-address", "127.0.0.1"];
+        let epmd = erlang.join("epmd").display().to_string();
         let running = Process::start(&epmd, &arguments, &[]);
-        let tag = Uuid::now_v7().simple().to_string();
+        let cookie = Uuid::now_v7().simple().to_string();
         let nodes = (1..=NODES).map(|number| Node {
-            name: format!("rookery-test-{tag}-{number}@localhost"),
+            name: format!("rookery-test-{cookie}-{number}@localhost"),
             port: free_port(),
             dist_port: free_port(),
             process: None,
         });
         let nodes = nodes.collect();
-        let mut cluster = Self { nodes, _epmd: running, epmd_port, root };
+        let erl_call = erlang.join("erl_call");
+        let mut cluster = Self { nodes, _epmd: running, epmd_port, erl_call, cookie, root };
         for node in 0..NODES {
-            cluster.configure(node, &tag);
+            cluster.configure(node);
             cluster.begin(node).await;
         }
         cluster.all_run().await;
@@ -84,18 +86,29 @@ impl BrokerCluster {
         self.all_run().await;
     }
 
-    /// Cuts it off from the other nodes, and waits until those notice. It pauses then, because it is the minority.
+    /// Cuts it off from the other nodes, and waits until those go on without it and it has paused, because it is the minority.
     ///
     /// # Panics
-    /// When the node does not do it.
+    /// When the nodes do not do it.
     pub async fn cut_off(&self, node: usize) {
-        // At once: a node that sees one of two others would have them part from each other.
-        let cut = "Others = nodes(), [erlang:set_cookie(Other, nobody_has_this) || Other <- Others], \
-             [erlang:disconnect_node(Other) || Other <- Others].";
-        self.eval(node, cut);
-        // One of the other side, which hears of it as of a lost connection.
-        let seen = (node + 1) % NODES;
-        until("the others notice", async || (self.running(seen) == Some(2)).then_some(())).await;
+        // Nobody gets a new connection with it from now on; those that there are stay.
+        self.order(node, "[erlang:set_cookie(Other, nobody_has_this) || Other <- nodes()]").await;
+        // They end while it stands still. Who loses it asks the other one, who would ask it by the connection that is left,
+        // and if it answered, these two would part as well.
+        let process = self.nodes[node].process.as_ref().expect("it runs");
+        process.signal("-STOP").await;
+        let name = &self.nodes[node].name;
+        for other in others(node) {
+            self.order(other, &format!("erlang:disconnect_node('{name}')")).await;
+        }
+        process.signal("-CONT").await;
+        until("the others go on without it", async || self.run_as(others(node), NODES - 1).await)
+            .await;
+        // One that is healed before it has noticed never becomes one of them again.
+        until("it pauses", async || {
+            (self.eval(node, "rabbit:is_running()").await? == "false").then_some(())
+        })
+        .await;
     }
 
     /// The opposite, and waits until it is one of the cluster.
@@ -103,45 +116,57 @@ impl BrokerCluster {
     /// # Panics
     /// When the node does not do it.
     pub async fn heal(&self, node: usize) {
-        for other in (0..NODES).filter(|other| *other != node) {
-            let name = &self.nodes[other].name;
-            self.eval(node, &format!("erlang:set_cookie('{name}', erlang:get_cookie())."));
-        }
+        // All with one command: with one of two it would be no minority any more, and cut off from the third.
+        let others: Vec<_> =
+            others(node).map(|other| format!("'{}'", self.nodes[other].name)).collect();
+        let others = others.join(", ");
+        let heal =
+            format!("[erlang:set_cookie(Other, erlang:get_cookie()) || Other <- [{others}]]");
+        self.order(node, &heal).await;
         self.all_run().await;
     }
 
     async fn all_run(&self) {
-        until("all nodes run as one cluster", async || {
-            (0..NODES).all(|node| self.running(node) == Some(NODES)).then_some(())
-        })
-        .await;
+        until("all nodes run as one cluster", async || self.run_as(0..NODES, NODES).await).await;
     }
 
-    /// How many nodes a node sees, itself among them; `None` when it does not answer.
-    fn running(&self, node: usize) -> Option<usize> {
-        let status = self.ctl(node, &["cluster_status", "--formatter", "json"])?;
-        let status: Value = serde_json::from_str(&status).ok()?;
-        Some(status["running_nodes"].as_array()?.len())
+    /// Whether each of `nodes` runs and sees so many, itself among them.
+    async fn run_as(&self, nodes: impl Iterator<Item = usize>, seen: usize) -> Option<()> {
+        for node in nodes {
+            let status = "{rabbit:is_running(), length(rabbit_mnesia:cluster_nodes(running))}";
+            if self.eval(node, status).await? != format!("{{true, {seen}}}") {
+                return None;
+            }
+        }
+        Some(())
     }
 
-    fn eval(&self, node: usize, expression: &str) {
-        let done = self.ctl(node, &["eval", expression]);
-        assert!(done.is_some(), "{expression} on node {node}");
-    }
-
-    /// What a node says to a command; `None` when it does not answer.
-    fn ctl(&self, node: usize, command: &[&str]) -> Option<String> {
-        let ctl = programs()?.join("rabbitmqctl");
-        let output = Command::new(ctl)
-            .args(["-n", &self.nodes[node].name, "-q"])
-            .args(command)
+    /// What an expression is on a node; `None` where the node does not answer, or it cannot be evaluated.
+    ///
+    /// Asked as one Erlang node asks another, by a program that takes milliseconds. `rabbitmqctl` takes a second of the processor.
+    async fn eval(&self, node: usize, expression: &str) -> Option<String> {
+        let address = format!("127.0.0.1:{}", self.nodes[node].dist_port);
+        let mut asked = tokio::process::Command::new(&self.erl_call)
+            .args(["-c", &self.cookie, "-address", &address, "-e"])
             .env_clear()
-            .envs(self.environment(node))
-            .stdin(Stdio::null())
-            .output()
-            .expect("rabbitmqctl starts");
-        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        output.status.success().then_some(said)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("erl_call starts");
+        let mut stdin = asked.stdin.take().expect("it is piped");
+        // Where the node does not answer, it ends without having read it.
+        let _ = stdin.write_all(format!("{expression}.\n").as_bytes()).await;
+        drop(stdin);
+        let answer = in_time("erl_call ends", asked.wait_with_output()).await.expect("it runs");
+        let answer = String::from_utf8_lossy(&answer.stdout);
+        Some(answer.trim().strip_prefix("{ok, ")?.strip_suffix('}')?.to_owned())
+    }
+
+    async fn order(&self, node: usize, expression: &str) {
+        let done = self.eval(node, expression).await;
+        assert!(done.is_some(), "{expression} on node {node}");
     }
 
     async fn begin(&mut self, node: usize) {
@@ -156,7 +181,7 @@ impl BrokerCluster {
             .await;
     }
 
-    fn configure(&self, node: usize, cookie: &str) {
+    fn configure(&self, node: usize) {
         let folder = self.folder(node);
         std::fs::create_dir(&folder).expect("the folder is ours");
         let mut config = format!(
@@ -164,7 +189,8 @@ impl BrokerCluster {
              disk_free_limit.absolute = 64MB\n\
              vm_memory_high_watermark.absolute = 600MB\n\
              cluster_partition_handling = pause_minority\n\
-             cluster_formation.peer_discovery_backend = classic_config\n",
+             cluster_formation.peer_discovery_backend = classic_config\n\
+             cluster_formation.discovery_retry_limit = 1\n",
             self.nodes[node].port
         );
         let peers = self.nodes.iter().enumerate().map(|(number, peer)| {
@@ -175,7 +201,7 @@ impl BrokerCluster {
         write(&folder.join("enabled_plugins"), "[].\n");
         write(&folder.join("rabbitmq-env.conf"), "");
         let path = folder.join(".erlang.cookie");
-        write(&path, cookie);
+        write(&path, &self.cookie);
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o400);
         std::fs::set_permissions(&path, private).expect("the file is ours");
     }
@@ -184,9 +210,8 @@ impl BrokerCluster {
         let folder = self.folder(node);
         let within = |name: &str| folder.join(name).display().to_string();
         let path = std::env::var("PATH").unwrap_or_default();
-        let erlang = format!(
-            "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {{127,0,0,1}} -kernel net_ticktime {NET_TICK_S}"
-        );
+        let erlang = "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none \
+             -kernel inet_dist_use_interface {127,0,0,1}";
         vec![
             ("PATH", path),
             ("LANG", "C.UTF-8".to_owned()),
@@ -203,11 +228,23 @@ impl BrokerCluster {
             ("RABBITMQ_ENABLED_PLUGINS_FILE", within("enabled_plugins")),
             ("RABBITMQ_DIST_PORT", self.nodes[node].dist_port.clone()),
             ("RABBITMQ_SCHEDULER_BIND_TYPE", "u".to_owned()),
-            ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", erlang),
+            ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", erlang.to_owned()),
             ("ERL_EPMD_PORT", self.epmd_port.clone()),
             ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
             ("ERL_CRASH_DUMP", within("erl_crash.dump")),
         ]
+    }
+
+    /// What the nodes thought worth a warning, for whoever looks into a test that failed.
+    fn print_logs(&self) {
+        for node in 0..NODES {
+            let path = self.folder(node).join("log").join(format!("{}.log", self.nodes[node].name));
+            let log = std::fs::read_to_string(&path).unwrap_or_else(|error| error.to_string());
+            println!("node {node}:");
+            let lines =
+                log.lines().filter(|line| line.contains("[error]") || line.contains("[warning]"));
+            lines.for_each(|line| println!("{line}"));
+        }
     }
 
     fn folder(&self, node: usize) -> PathBuf {
@@ -217,11 +254,18 @@ impl BrokerCluster {
 
 impl Drop for BrokerCluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.print_logs();
+        }
         self.nodes.clear();
         if let Err(error) = std::fs::remove_dir_all(&self.root) {
             eprintln!("{} was left behind: {error}", self.root.display());
         }
     }
+}
+
+fn others(node: usize) -> impl Iterator<Item = usize> {
+    (0..NODES).filter(move |other| *other != node)
 }
 
 /// Where RabbitMQ's own programs are, not those of Debian, which run as a user of the system.
@@ -230,11 +274,11 @@ fn programs() -> Option<PathBuf> {
     folder.join("rabbitmq-server").exists().then(|| folder.to_owned())
 }
 
-fn epmd() -> Option<String> {
+/// Where Erlang's are, `epmd` and `erl_call`.
+fn erlang() -> Option<PathBuf> {
     let found = std::fs::read_dir("/usr/lib/erlang").ok()?;
-    let programs = found.filter_map(|entry| Some(entry.ok()?.path().join("bin/epmd")));
-    let mut programs = programs.chain([PathBuf::from("/usr/bin/epmd")]);
-    programs.find(|program| program.exists()).map(|program| program.display().to_string())
+    let mut folders = found.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
+    folders.find(|folder| ["epmd", "erl_call"].iter().all(|name| folder.join(name).exists()))
 }
 
 fn free_port() -> String {
