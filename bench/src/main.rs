@@ -181,6 +181,7 @@ impl Sizes {
             streams: or(self.streams, 10_000, 500),
             rate: or(None, 1_000, 200),
             commands: or(self.commands, 500_000, 5_000).into(),
+            looks: or(None, 500, 50),
             seed: self.seed,
         }
     }

@@ -29,6 +29,9 @@ pub struct Settings {
     pub rate: u32,
     #[serde(default)]
     pub commands: u64,
+    /// Of each cost that is a median, one after the other.
+    #[serde(default)]
+    pub looks: u32,
     pub seed: u64,
 }
 

@@ -53,7 +53,8 @@ async fn costs(plan: &Plan, users: u32) -> anyhow::Result<[f64; 7]> {
     for part in (DataSet { users, followees: FOLLOWEES, tweets: TWEETS, seed }).all() {
         build.fill(part).await?;
     }
-    let keeping::Costs { page, post, delivery } = keeping::costs(&mut build, users).await?;
+    let keeping::Costs { page, post, delivery } =
+        keeping::costs(&mut build, users, plan.settings.looks).await?;
     let author = |number: u64| 1 + u32::try_from(number % u64::from(users)).unwrap_or(0);
     let tweet = |number| Call::tweet(author(number), number);
     let tweets = build.load(CONNECTIONS, Pace::Closed, plan.turn(), tweet).await?;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Plan;
 use crate::build::Build;
 use crate::load::{Call, Connection, Latencies};
-use crate::measure::{Bound, Measure};
+use crate::measure::{Bound, Measure, Settings};
 
 /// Whom each user can follow: the next ones, round the circle. At the beginning everyone follows all
 /// of these.
@@ -26,14 +26,11 @@ const CONNECTIONS: u32 = 64;
 const DELETIONS: u32 = 8;
 const TURNS: u32 = 12;
 
-/// Looks at each cost, one after the other.
-const LOOKS: u32 = 500;
-
 /// What must not grow by more than that.
 const GROWTH_MAX: f64 = 1.5;
 
 pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
-    let (users, commands) = (plan.settings.users, plan.settings.commands);
+    let Settings { users, commands, looks, .. } = plan.settings;
     let mut build = Build::start(&plan.folder).await?;
     build.fill((1..=users).map(Call::register)).await?;
     let everyone = (1..=users).flat_map(|user| {
@@ -42,12 +39,12 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
     build.fill(everyone).await?;
     // Enough for full pages, with tables that are still small.
     write(&mut build, plan, u64::from(users) * 10).await?;
-    let young = costs(&mut build, users).await?;
+    let young = costs(&mut build, users, looks).await?;
 
     let began = Instant::now();
     write(&mut build, plan, commands).await?;
     let took = began.elapsed();
-    let old = costs(&mut build, users).await?;
+    let old = costs(&mut build, users, looks).await?;
 
     let beside = format!("before {commands} more commands");
     let grown = |what: &str, of: fn(&Costs) -> f64| {
@@ -84,11 +81,11 @@ pub struct Costs {
 }
 
 /// Of a reader, an author and their followers, taken by turns.
-pub async fn costs(build: &mut Build, users: u32) -> anyhow::Result<Costs> {
+pub async fn costs(build: &mut Build, users: u32, looks: u32) -> anyhow::Result<Costs> {
     let mut connection = Connection::open(build.address).await?;
     let (mut page, mut post, mut delivery) =
         (Latencies::new()?, Latencies::new()?, Latencies::new()?);
-    for look in 0..LOOKS {
+    for look in 0..looks {
         let user = 1 + look * 7 % users;
         let began = Instant::now();
         connection.send(&Call::feed(user)).await?;

@@ -47,7 +47,8 @@ pub async fn measure(plan: &Plan) -> anyhow::Result<Vec<Measure>> {
     let follows = build.count("follows").await?;
     eprintln!("bench: {events} events, {follows} follows, {rows} feed rows");
 
-    let keeping::Costs { page, post, delivery } = keeping::costs(&mut build, users).await?;
+    let keeping::Costs { page, post, delivery } =
+        keeping::costs(&mut build, users, plan.settings.looks).await?;
     measures.extend([
         cost("a first page, p50", "ms", page),
         cost("a POST, p50", "ms", post),
