@@ -100,6 +100,23 @@ impl Process {
     }
 }
 
+/// So many of its last complaints are printed where a test fails.
+const COMPLAINTS: usize = 20;
+
+/// For whoever looks into a test that failed.
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let log = self.log();
+        let complaints: Vec<_> =
+            log.iter().filter(|line| !line.contains("\"INFO\"")).rev().take(COMPLAINTS).collect();
+        println!("process {:?} complained, at last:", self.id());
+        complaints.iter().rev().for_each(|line| println!("{line}"));
+    }
+}
+
 fn spawn(
     program: &str,
     arguments: &[&str],

@@ -3,27 +3,28 @@
 //! What one makes of events is a [`ReadModel`]. All else is the same for each: consuming, the lead, the checkpoint,
 //! generations, rebuilding.
 
+mod applied;
+mod error;
 mod transaction;
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use events::event::DecodeError;
-use events::store::ranges::{Archived, NotLive};
-use events::store::schema::SchemaError;
+use events::store::ranges::NotLive;
 use events::store::{Connections, history, ranges, read};
-use events::trace::{BatchSpan, SpanKind, attribute};
-use events::{Clock, Mark, Position, ProjectionName, RecordedEvent, Slice};
-use metrics::{counter, histogram};
+use events::{Mark, Position, RecordedEvent, Slice};
+use metrics::counter;
 use tokio_util::sync::CancellationToken;
 
 use crate::bounds::{APPLY_MAX_EVENTS, Bounds};
-use crate::checkpoint::{self, AdvanceError, Checkpoint, Fenced};
+use crate::checkpoint::{self, Checkpoint};
 use crate::generation::Layout;
-use crate::metrics::{APPLIED_EVENTS, APPLY, EVENT_AGE, GAP_REPAIRS};
+use crate::metrics::GAP_REPAIRS;
 use crate::rebuild::{Built, Rebuild, RebuildError};
 use crate::verify::{Report, VerifyError};
+pub(crate) use applied::{add_to_traces, measure_applied, run_after};
+pub use error::{ApplyError, OtherHistory, ProjectionError};
 pub use transaction::InTime;
 
 /// What a projection makes of events, and how its tables are made and compared as a whole. CONTRIBUTING.md says how to add
@@ -113,77 +114,6 @@ pub trait ReadModel: fmt::Debug + Send + Sync + Sized + 'static {
         facts: &mut Self::Facts,
         rebuild: &Rebuild,
     ) -> impl Future<Output = Result<Report, VerifyError>> + Send;
-}
-
-/// Why a run was not applied. Nothing of it was, then.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    #[error(transparent)]
-    Fenced(#[from] Fenced),
-    #[error("the read model cannot be written: {0}")]
-    Database(#[from] sqlx::Error),
-    #[error("position {found} follows {after}: the log has a hole")]
-    Hole { after: Position, found: Position },
-}
-
-impl From<AdvanceError> for ApplyError {
-    fn from(error: AdvanceError) -> Self {
-        match error {
-            AdvanceError::Fenced(error) => Self::Fenced(error),
-            AdvanceError::Database(error) => Self::Database(error),
-        }
-    }
-}
-
-/// Why the projection does not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ProjectionError {
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    #[error("the log cannot be read: {0}")]
-    Log(#[source] sqlx::Error),
-    #[error(transparent)]
-    OtherHistory(#[from] OtherHistory),
-    #[error("the read model is at position {at}: {archived}")]
-    Archived { at: Position, archived: Archived },
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
-    #[error("the log ends before position {0}, which a message carries")]
-    Beyond(Position),
-    #[error("the read model did not answer within {} s", transaction::TRANSACTION_TIMEOUT.as_secs())]
-    Silent,
-    #[error("asked to stop before all of it was applied")]
-    Stopping,
-}
-
-/// A read model that was made from another log than this one is, or was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the read model is of another history: it is at {0}, which the log does not have; the log was \
-     restored from an older backup, or FEED_DATABASE_URL belongs to another log; projector rebuild \
-     makes the read models again from this log"
-)]
-pub struct OtherHistory(pub Mark);
-
-impl ProjectionError {
-    /// Whether an operator has to act before another try makes sense.
-    #[must_use]
-    pub const fn is_final(&self) -> bool {
-        match self {
-            Self::OtherHistory(_)
-            | Self::Archived { .. }
-            | Self::Schema(SchemaError::Newer { .. })
-            | Self::Apply(ApplyError::Decode(_) | ApplyError::Hole { .. }) => true,
-            Self::Apply(ApplyError::Fenced(_) | ApplyError::Database(_))
-            | Self::Log(_)
-            | Self::Schema(_)
-            | Self::Beyond(_)
-            | Self::Silent
-            | Self::Stopping => false,
-        }
-    }
 }
 
 /// See the module.
@@ -388,49 +318,4 @@ impl Run {
         self.events.extend(slice.into_events().into_iter().filter(|event| event.position > end));
         self.end = self.events.last().map_or(end, |last| last.position);
     }
-}
-
-/// The last of `events`; `None` when there are none.
-pub(crate) fn run_after(
-    checkpoint: Position,
-    events: &[RecordedEvent],
-) -> Result<Option<Mark>, ApplyError> {
-    let mut last = checkpoint;
-    for event in events {
-        if event.position != last.next() {
-            return Err(ApplyError::Hole { after: last, found: event.position });
-        }
-        last = event.position;
-    }
-    Ok(events.last().map(Mark::from))
-}
-
-/// Measures that `events` were applied to `projection` by a transaction that `began`.
-pub(crate) fn measure_applied(
-    projection: ProjectionName,
-    events: &[RecordedEvent],
-    began: Instant,
-) {
-    counter!(APPLIED_EVENTS.name, "projection" => projection.name()).increment(events.len() as u64);
-    histogram!(APPLY.name, "projection" => projection.name()).record(began.elapsed());
-    if let Some(oldest) = events.first() {
-        let age = (Clock::system().now() - oldest.recorded_at).as_seconds_f64();
-        histogram!(EVENT_AGE.name, "projection" => projection.name()).record(age.max(0.0));
-    }
-}
-
-/// Adds to the traces of `events` that they were applied to `projection` just now.
-pub(crate) fn add_to_traces(
-    projection: ProjectionName,
-    events: &[RecordedEvent],
-    received_at: DateTime<Utc>,
-) {
-    let attributes = vec![
-        attribute("rookery.projection", projection.name()),
-        attribute("rookery.transaction.events", events.len().cast_signed() as i64),
-    ];
-    let (kind, ended) = (SpanKind::Consumer, Clock::system().now());
-    let name = format!("apply {}", projection.name());
-    let span = BatchSpan { kind, name, began: received_at, ended, attributes };
-    span.add_to_traces_of(events);
 }

@@ -27,6 +27,46 @@ async fn a_projector_that_is_started_first_waits_for_the_log() {
     vhost.remove().await;
 }
 
+/// A projector that has begun to work goes on whatever happens to its sessions; one that has not may end and say why. So none
+/// begins before all that it projects can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_works_at_all_that_it_projects_or_at_nothing() {
+    let mut system = System::start().await;
+    let ada = system.client.register("ada").await;
+    system.caught_up().await;
+    // It gives the lead up.
+    system.projector.signal("-TERM").await;
+    assert!(system.projector.ended().await.success());
+    let mut busy = system.log.lend().await.unwrap();
+    let lock = "begin; lock table counts.counts_migrations";
+    sqlx::raw_sql(lock).execute(&mut *busy).await.unwrap();
+
+    let amqp_url = system.amqp_url();
+    let variables = [("DATABASE_URL", system.database.url.as_str()), ("AMQP_URL", &amqp_url)];
+    let mut projector = Process::start("projector", &["run"], &variables);
+    until("it waits for what another has", async || {
+        let waits = "select exists (select from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'
+                and application_name like 'rookery projector%')";
+        let waits: bool = sqlx::query_scalar(waits).fetch_one(&system.log).await.ok()?;
+        waits.then_some(())
+    })
+    .await;
+    // It would have the time to begin.
+    for _ in 0..20 {
+        system.client.tweet(ada, "hello").await;
+    }
+    let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and application_name like 'rookery projector%'";
+    sqlx::query(cut).execute(&system.log).await.unwrap();
+    let ended = projector.ended().await;
+    let log = projector.log().join("\n");
+    assert!(!ended.success(), "{log}");
+    assert!(!log.contains("this projector leads"), "{log}");
+    drop(busy);
+    system.stop().await;
+}
+
 /// Commands need no read model; reads say that it is not there, until the projector has made it.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_read_model_commands_are_accepted_and_reads_are_told_to_come_back() {

@@ -63,11 +63,19 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
     let parts = Parts { log, database, broker, bounds, shutdown: shutdown.clone() };
     let lifecycle = Lifecycle::new(shutdown, STAGES);
 
+    // All of them before the first goes to work: whatever happens from then on is tried again.
+    let mut homes = Vec::new();
     for projection in projections {
+        let home = match projection {
+            ProjectionName::Feed => parts.home_of::<HomeFeeds>().await?,
+            ProjectionName::Counts => parts.home_of::<Counts>().await?,
+        };
+        homes.push((projection, home));
+    }
+    for (projection, home) in homes {
         match projection {
             ProjectionName::Feed => {
-                let database = parts.home_of::<HomeFeeds>().await?;
-                let beside = database.connections(1);
+                let beside = home.database.connections(1);
                 let committed = Committed::default();
                 let flushing = committed.clone().flush(beside.clone(), lifecycle.stop(WORK));
                 lifecycle.start(WORK, "flushing what has committed", async move {
@@ -87,16 +95,12 @@ pub async fn run(arguments: RunArguments) -> Result<(), CommandError> {
                     listening.await;
                     Ok(())
                 });
-                let finish = |writer: HomeFeeds| {
+                parts.start(&lifecycle, home, |writer: HomeFeeds| {
                     let dormancy = Dormancy::new(parts.log.clone(), heard);
                     writer.noting(committed).recording(recorder).minding(dormancy)
-                };
-                parts.start(&lifecycle, &database, finish).await?;
+                });
             }
-            ProjectionName::Counts => {
-                let database = parts.home_of::<Counts>().await?;
-                parts.start(&lifecycle, &database, |counts: Counts| counts).await?;
-            }
+            ProjectionName::Counts => parts.start(&lifecycle, home, |counts: Counts| counts),
         }
     }
     lifecycle.until_stopped().await?;
@@ -113,26 +117,35 @@ struct Parts {
     shutdown: CancellationToken,
 }
 
+/// Where a projection is at home, when everything is there that it begins with.
+struct Home {
+    /// The one in which its tables are.
+    database: Database,
+    connections: Connections,
+}
+
 impl Parts {
-    /// Where the tables of `M` are, once they are there.
-    async fn home_of<M: ReadModel>(&self) -> Result<Database, CommandError> {
+    /// Waits for the log, and makes the tables of `M`.
+    async fn home_of<M: ReadModel>(&self) -> Result<Home, CommandError> {
         let database = self.database.clone().of(M::LAYOUT.projection);
         M::LAYOUT.schema.migrate_to_write(&database.connect(1).await?).await?;
-        Ok(database)
+        // The api makes the log; a projector that is started first waits for it.
+        let what = "waiting for the api to make the log";
+        Schema::Log.until_current(&self.log, what, &self.shutdown).await?;
+        let connections = database.connect(CONNECTIONS).await?;
+        Ok(Home { database, connections })
     }
 
-    /// Starts the projection into what `finish` makes of the read model in `database`.
-    async fn start<M: ReadModel>(
+    /// Starts the projection into what `finish` makes of the read model at `home`.
+    fn start<M: ReadModel>(
         &self,
         lifecycle: &Lifecycle<ProjectionError>,
-        database: &Database,
+        home: Home,
         finish: impl FnOnce(M) -> M,
-    ) -> Result<(), CommandError> {
+    ) {
         let Self { log, broker, shutdown, .. } = self;
-        // The api makes the log; a projector that is started first waits for it.
-        Schema::Log.until_current(log, "waiting for the api to make the log", shutdown).await?;
+        let Home { database, connections } = home;
         let name = M::LAYOUT.projection.name();
-        let connections = database.connect(CONNECTIONS).await?;
         let model = finish(M::at(&connections, self.bounds, shutdown));
         let projection = Projection::new(log.clone(), connections, model);
         // Processes of two machines may have one name and number.
@@ -148,6 +161,5 @@ impl Parts {
             lead.keep(stop).await;
             Ok(())
         });
-        Ok(())
     }
 }
