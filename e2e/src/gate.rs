@@ -8,12 +8,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// A TCP relay on a port of its own.
+/// A TCP relay on a port of its own. It is gone, with what is connected, when this is dropped.
 #[derive(Debug, Clone)]
 pub struct Gate {
     pub address: SocketAddr,
     state: Arc<watch::Sender<State>>,
-    trap: Arc<Mutex<Option<Trap>>>,
+    traps: Traps,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Traps {
+    set: Arc<Mutex<Option<Trap>>>,
     held: Arc<Mutex<Vec<Held>>>,
 }
 
@@ -57,16 +62,20 @@ impl Gate {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it has an address");
         let state = State { target, is_open: true, is_silent: false, cuts: 0, silences: 0 };
-        let gate = Self {
-            address,
-            state: Arc::new(watch::Sender::new(state)),
-            trap: Arc::default(),
-            held: Arc::default(),
-        };
-        let (states, traps) = (gate.state.subscribe(), gate.clone());
-        tokio::spawn(async move {
+        let (state, traps) = (Arc::new(watch::Sender::new(state)), Traps::default());
+        let gate = Self { address, state, traps };
+        let (states, traps) = (gate.state.subscribe(), gate.traps.clone());
+        let mut gone = states.clone();
+        let accepting = async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(connection(client, states.clone(), traps.clone()));
+            }
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = accepting => {}
+                // Nothing is waited for but the end of the gate.
+                _ = gone.wait_for(|_| false) => {}
             }
         });
         gate
@@ -129,13 +138,13 @@ impl Gate {
     }
 
     fn set(&self, words: &'static [u8], does: Does) {
-        *self.trap.lock().expect("no holder panics") = Some(Trap { words, does });
+        *self.traps.set.lock().expect("no holder panics") = Some(Trap { words, does });
     }
 
     /// Lets servers hear what was held back, and waits until each has answered.
     pub async fn release(&self) {
-        *self.trap.lock().expect("no holder panics") = None;
-        let held = std::mem::take(&mut *self.held.lock().expect("no holder panics"));
+        *self.traps.set.lock().expect("no holder panics") = None;
+        let held = std::mem::take(&mut *self.traps.held.lock().expect("no holder panics"));
         assert!(!held.is_empty(), "something was held back");
         for Held { mut server, said } in held {
             server.write_all(&said).await.expect("the server listens");
@@ -146,12 +155,12 @@ impl Gate {
     /// Whether [`Self::swallow_answer_to`] still waits for its words.
     #[must_use]
     pub fn is_armed(&self) -> bool {
-        self.trap.lock().expect("no holder panics").is_some()
+        self.traps.set.lock().expect("no holder panics").is_some()
     }
 }
 
 /// One client's connection, to its end.
-async fn connection(mut client: TcpStream, mut states: watch::Receiver<State>, traps: Gate) {
+async fn connection(mut client: TcpStream, mut states: watch::Receiver<State>, traps: Traps) {
     let began = *states.borrow_and_update();
     if !began.is_open {
         return;
@@ -161,7 +170,12 @@ async fn connection(mut client: TcpStream, mut states: watch::Receiver<State>, t
         let mut server = None;
         tokio::select! {
             biased;
-            _ = silences.wait_for(|now| now.is_silent || now.silences != began.silences) => {}
+            // An error is the end of the gate.
+            heard = silences.wait_for(|now| now.is_silent || now.silences != began.silences) => {
+                if heard.is_err() {
+                    return;
+                }
+            }
             _ = pass(&mut client, &mut server, began.target, &traps) => return,
         }
         // Neither passes anything on nor closes.
@@ -179,7 +193,7 @@ async fn pass(
     client: &mut TcpStream,
     connected: &mut Option<TcpStream>,
     target: SocketAddr,
-    traps: &Gate,
+    traps: &Traps,
 ) -> std::io::Result<()> {
     let server = connected.insert(TcpStream::connect(target).await?);
     let (mut said, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
@@ -190,7 +204,7 @@ async fn pass(
                 if said.is_empty() {
                     return Ok(());
                 }
-                match springs(&traps.trap, said) {
+                match springs(&traps.set, said) {
                     None => server.write_all(said).await?,
                     Some(Does::SwallowAnswer) => {
                         server.write_all(said).await?;
