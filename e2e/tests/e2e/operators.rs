@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use e2e::database::TestDatabase;
-use e2e::process::run;
+use e2e::process::{Process, run};
 use e2e::setting;
 use e2e::system::{System, start_api, start_projector};
 use e2e::until;
@@ -41,6 +41,35 @@ async fn a_wrong_setting_gets_one_line_and_exit_code_2_or_1() {
         is_plain(&with(&format!("{url}_not_there"), &amqp).await, away, "DATABASE_URL");
         is_plain(&with(url, "http://localhost").await, 2, "AMQP_URL");
     }
+    let replicas = format!("{url},nonsense");
+    let variables =
+        [("DATABASE_URL", url), ("AMQP_URL", amqp.as_str()), ("FEED_REPLICA_URLS", &replicas)];
+    is_plain(&run("api", &["--bind", "127.0.0.1:0"], &variables).await, 2, "FEED_REPLICA_URLS");
+}
+
+/// Statements of verify take as long as the tables are large; that is no complaint.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_long_by_its_nature_is_not_logged_as_slow() {
+    let system = System::start().await;
+    system.client.register("ada").await;
+    system.caught_up().await;
+    let mut busy = system.log.lend().await.unwrap();
+    sqlx::raw_sql("begin; lock table floors").execute(&mut *busy).await.unwrap();
+    let variables = [("DATABASE_URL", system.database.url.as_str())];
+    let mut verify = Process::start("projector", &["verify"], &variables);
+    until("it waits for longer than other statements may", async || {
+        let waits = "select exists (select from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock' and query ilike '%floors%'
+                and application_name like 'rookery projector%' and query_start < now() - interval '2 s')";
+        let waits: bool = sqlx::query_scalar(waits).fetch_one(&system.log).await.ok()?;
+        waits.then_some(())
+    })
+    .await;
+    sqlx::raw_sql("rollback").execute(&mut *busy).await.unwrap();
+    assert!(verify.ended().await.success(), "{:?}", verify.log());
+    let log = verify.log().join("\n");
+    assert!(!log.contains("slow statement"), "{log}");
+    system.stop().await;
 }
 
 #[tokio::test]
