@@ -10,6 +10,9 @@ use tokio::process::{Child, Command};
 
 use crate::{PATIENCE, until};
 
+/// So many of its last complaints are printed where a test fails.
+const COMPLAINTS: usize = 20;
+
 /// A running program. Killed when this is dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -99,9 +102,6 @@ impl Process {
         ended.expect("it ends in time").expect("it can be waited for")
     }
 }
-
-/// So many of its last complaints are printed where a test fails.
-const COMPLAINTS: usize = 20;
 
 /// For whoever looks into a test that failed.
 impl Drop for Process {
