@@ -126,13 +126,15 @@ pub async fn run(config: Config) -> Result<(), ServiceError> {
 
     let measured = metrics::start(OF_THE_API, config.metrics_bind)?;
     let listener = if config.no_http { None } else { Some(listen(&config.bind, address).await?) };
+    let log = log_database.connections(LOG_READ_CONNECTIONS);
+    let key = outbox::slice_key(&log).await.map_err(ServiceError::Log)?;
+
+    // Nothing ends it from here on but what no other try mends.
     let (log_head, log_head_seen) = watch::channel(Position::START);
     let parts = Parts::new(shutdown);
 
     let relay_state =
         broker.map(|broker| start_relay(&parts, &log_database, broker, log_head_seen.clone()));
-    let log = log_database.connections(LOG_READ_CONNECTIONS);
-    let key = outbox::slice_key(&log).await.map_err(ServiceError::Log)?;
     parts.follow_log(log_database.clone(), log.clone(), log_head.clone());
 
     match listener {

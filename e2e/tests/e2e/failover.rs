@@ -4,6 +4,7 @@ use e2e::cluster::Cluster;
 use e2e::gate::Gate;
 use e2e::model::{Model, read_log};
 use e2e::pages;
+use e2e::process::run;
 use e2e::system::{start_api, start_projector};
 use e2e::until;
 use e2e::vhost::Vhost;
@@ -98,6 +99,10 @@ async fn what_was_answered_survives_the_loss_of_a_primary_and_nothing_has_to_be_
     .await;
     assert_eq!(client.feed(bob, Position(newest.0)).await, model.feed(bob));
     let variables = [("DATABASE_URL", url.as_str()), ("AMQP_URL", vhost.url.as_str())];
+    until("the projector leads again and has caught up", async || {
+        run("projector", &["status"], &variables).await.status.success().then_some(())
+    })
+    .await;
     pages::succeed(look, &variables).await;
     for process in [&mut api, &mut projector] {
         process.kill().await;

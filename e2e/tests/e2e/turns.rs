@@ -235,6 +235,10 @@ async fn whoever_only_listens_holds_an_exact_replica() {
     let lasts: BTreeMap<UserId, TweetId> =
         users.iter().map(|user| (*user, model.feed(*user)[0])).collect();
     *end.lock().unwrap() = Some(Position(lasts.values().map(|tweet| tweet.0).min().unwrap()));
+    // And of one more, now that they know where it ends: who had heard of all before would hear of nothing else.
+    for user in &users {
+        writer.tweet(*user, "after the last").await;
+    }
     system.caught_up().await;
     for (user, replica) in users.iter().zip(replicas) {
         let mut held = replica.await.unwrap();
