@@ -1,6 +1,6 @@
 //! A real browser, driven as a person would: a headless Chromium and its driver.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command as Now, Stdio};
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ const LOOKS_MAX: usize = 500;
 /// Chromium asks the driver for a log level above this.
 const COMPLAINT: &str = "SEVERE";
 
+/// It looks for a port that is free for IPv4, and ends when the same is taken for IPv6: then another is tried.
+const STARTS: usize = 5;
+
 /// See the module. Its processes end when this is dropped.
 pub struct Browser {
     pub driver: WebDriver,
@@ -38,27 +41,7 @@ impl Browser {
     pub async fn start() -> Self {
         let folder = std::env::temp_dir().join(format!("rookery-browser-{}", Uuid::now_v7()));
         std::fs::create_dir_all(&folder).expect("there is room for a folder");
-        let mut server = Command::new("chromedriver")
-            .arg("--port=0")
-            .env("TMPDIR", &folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("chromedriver is there: scripts/browser.sh installs it");
-        let mut lines = BufReader::new(server.stdout.take().expect("it is piped")).lines();
-        let port = loop {
-            let line = lines.next_line().await.expect("it can be read").expect("it says its port");
-            let port = line
-                .split("successfully on port ")
-                .nth(1)
-                .map(|rest| rest.trim_end_matches('.').parse());
-            if let Some(Ok::<u16, _>(port)) = port {
-                break port;
-            }
-        };
+        let (server, port) = driver(&folder).await;
         let mut wanted = DesiredCapabilities::chrome();
         for argument in [
             "--headless=new",
@@ -253,4 +236,30 @@ impl Drop for Browser {
             eprintln!("{} is left", self.folder.display());
         }
     }
+}
+
+/// Starts Chromium's driver, and the port that it says it listens on.
+async fn driver(folder: &Path) -> (Child, u16) {
+    let mut said = Vec::new();
+    for _ in 0..STARTS {
+        let mut server = Command::new("chromedriver")
+            .arg("--port=0")
+            .env("TMPDIR", folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("chromedriver is there: scripts/browser.sh installs it");
+        let mut lines = BufReader::new(server.stdout.take().expect("it is piped")).lines();
+        while let Some(line) = lines.next_line().await.expect("it can be read") {
+            let port = line.split("successfully on port ").nth(1);
+            if let Some(Ok(port)) = port.map(|rest| rest.trim_end_matches('.').parse()) {
+                return (server, port);
+            }
+            said.push(line);
+        }
+    }
+    panic!("chromedriver ended {STARTS} times: {said:?}");
 }
