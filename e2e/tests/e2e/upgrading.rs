@@ -82,6 +82,8 @@ async fn the_commands_bring_a_log_of_the_release_before_to_this_one_while_it_ser
     let ada = client.register("ada").await;
     let tweet = client.tweet(ada, "hello").await;
     assert_eq!(client.feed(ada, Position(tweet.0)).await, [tweet]);
+    // Both projections are at work.
+    client.counts(ada, Position(tweet.0)).await;
     pages::succeed(look, &variables).await;
     let verified = pages::succeed(verify, &variables).await;
     assert!(verified.contains("no differences"), "{verified}");
